@@ -19,8 +19,8 @@ use crate::retry::RetryLimit;
 pub const MAX_BATCH_ROWS: u32 = 50_000;
 /// The most encoded bytes of one batch. OpenAI refuses files above 209,715,200; 200 MB leaves room for what others count.
 pub const MAX_BATCH_BYTES: u64 = 200_000_000;
-/// The most bytes of template and system prompt together, so that an event with its spec stays below 64 KiB.
-pub const MAX_TEXT_BYTES: usize = 40 * 1024;
+/// The most bytes of a spec as compact JSON, so that an event with it stays below 64 KiB.
+pub const MAX_SPEC_BYTES: usize = 60 * 1024;
 
 /// A whole job: read this file, ask this of each row, write that file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -223,10 +223,10 @@ impl JobSpec {
         if !(1..=MAX_BATCH_BYTES).contains(&self.batch.max_bytes) {
             return bad(format!("batch.max_bytes is {}: give 1 to {MAX_BATCH_BYTES}", self.batch.max_bytes));
         }
-        let text_bytes = self.request.template.len() + self.request.system.as_deref().map_or(0, str::len);
-        if text_bytes > MAX_TEXT_BYTES {
+        let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
+        if bytes > MAX_SPEC_BYTES {
             return bad(format!(
-                "template and system prompt are {text_bytes} bytes together: at most {MAX_TEXT_BYTES} fit an event"
+                "the spec is {bytes} bytes as JSON: at most {MAX_SPEC_BYTES} fit an event; shorten the template"
             ));
         }
         if self.request.template.trim().is_empty() {

@@ -1,0 +1,216 @@
+//! What an operator does around the services: submit a job, look at it, make the topics, look at the settings.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use events::{Event, JobSubmitted, Topic, Topics};
+use model::facts::SCHEMA;
+use model::{EndFact, JobId, OpenJob, Team, keys};
+use runtime::settings::{Common, Settings};
+use runtime::{Context, Outbox, PutOnce};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{ConfigArgs, ConfigCommand, StatusArgs, SubmitArgs, TopicsCommand};
+use crate::progress::Progress;
+use crate::tracker::{Status, Tracker};
+use crate::{NOT_FOUND, USAGE, UsageError, spec, summary};
+
+/// Which room consumes which topic: each such pair has a topic for its dead letters.
+const CONSUMERS: [(&str, Topic); 5] = [
+    ("splitter", Topic::Jobs),
+    ("dispatcher", Topic::Batches),
+    ("dispatcher", Topic::Retries),
+    ("poller", Topic::Submissions),
+    ("merger", Topic::Results),
+];
+/// How often `watch` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Settings from file, environment and `--set`, with `over` over all.
+pub(crate) fn load_settings(args: &ConfigArgs, over: &[(String, String)]) -> anyhow::Result<Settings> {
+    let mut overrides = args
+        .set
+        .iter()
+        .map(|set| {
+            let (key, value) = set
+                .split_once('=')
+                .ok_or_else(|| UsageError(format!("--set {set:?} has no =: write section.key=value")))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect::<Result<Vec<_>, UsageError>>()?;
+    overrides.extend_from_slice(over);
+    let service = runtime::ServiceArgs { config: args.config.clone(), set: overrides };
+    let mut settings = service.settings().map_err(|error| UsageError(format!("{error:#}")))?;
+    declare(&mut settings).map_err(|error| UsageError(format!("{error:#}")))?;
+    Ok(settings)
+}
+
+/// Names every section there is, so that a misspelt one is found and each default is shown.
+fn declare(settings: &mut Settings) -> anyhow::Result<()> {
+    Common::declare(settings)?;
+    settings.declare::<splitter::Config>("splitter")?;
+    settings.declare::<dispatcher::Config>("dispatcher")?;
+    settings.declare::<poller::Config>("poller")?;
+    settings.declare::<merger::Config>("merger")?;
+    // Providers have names of the operator's choice: there are no defaults to show.
+    settings.section::<providers::ProviderMap>("providers")?;
+    settings.check_sections(&["providers"])?;
+    Ok(())
+}
+
+/// A context for a command that is no service: no admin port.
+fn context(args: &ConfigArgs) -> anyhow::Result<Context> {
+    let settings = load_settings(args, &[("admin.listen".to_owned(), String::new())])?;
+    Context::build(settings, CancellationToken::new())
+}
+
+/// `submit`: `open/<job>` first, so that the job survives the loss of the topic, then the event.
+pub(crate) async fn submit(args: SubmitArgs) -> anyhow::Result<ExitCode> {
+    let spec = spec::from_args(&args.job)?;
+    spec.validate()?;
+    let team = match &args.team {
+        Some(team) => team.parse::<Team>().map_err(|error| UsageError(format!("--team: {error}")))?,
+        None => Team::shared(),
+    };
+    let context = context(&args.config)?;
+    anyhow::ensure!(
+        !context.common.kafka.brokers.is_empty(),
+        "kafka.brokers is not set: name the brokers in the settings, or use run for a job on this machine"
+    );
+    if context.store.get_json::<EndFact>(&keys::end(&spec.id)).await?.is_none() {
+        let (nonce, opened_at) = (context.clock.nonce(), context.clock.now());
+        let open = OpenJob { schema: SCHEMA, nonce, team: team.clone(), spec: spec.clone(), opened_at };
+        if let PutOnce::Lost(theirs) = context.store.put_once(&keys::open(&spec.id), &open).await? {
+            anyhow::ensure!(
+                theirs.spec.digest() == spec.digest() && theirs.team == team,
+                "job_id_conflict: job {} is open with another spec: choose another id",
+                spec.id
+            );
+        }
+    }
+    let job = spec.id.clone();
+    Outbox::new(&context, "submit").emit_for(Event::JobSubmitted(JobSubmitted { spec }), &team).await?;
+    println!("{job}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `status`.
+pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let context = context(&args.config)?;
+    let job = job_id(&args.job)?;
+    let status = Tracker::new(&context.store, &job).look().await?;
+    if status.state == "unknown" && !context.store.exists(&keys::open(&job)).await? {
+        return Ok(not_found(&job));
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(end) = &status.end {
+        summary::print(end, false)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_status(&status);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_status(status: &Status) {
+    let of = |known: Option<u64>| known.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    println!("job       {}", status.job);
+    println!("state     {}{}", status.state, if status.cancelled { ", cancelled" } else { "" });
+    println!("split     {} of {} batches", status.batches_split, of(status.batches_planned));
+    println!("submitted {} of {} rows", status.rows_submitted, of(status.rows));
+    println!("collected {} of {} rows", status.counts.rows, of(status.rows));
+    println!("failed    {}", status.counts.failed_rows());
+    for (kind, rows) in &status.counts.failed {
+        println!("          {rows} {kind}");
+    }
+}
+
+/// `watch`.
+pub(crate) async fn watch(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let context = context(&args.config)?;
+    let job = job_id(&args.job)?;
+    let mut tracker = Tracker::new(&context.store, &job);
+    let progress = Progress::new();
+    loop {
+        let status = tracker.look().await?;
+        if status.state == "unknown" && !context.store.exists(&keys::open(&job)).await? {
+            return Ok(not_found(&job));
+        }
+        progress.show(&status);
+        if let Some(end) = status.end {
+            progress.finish();
+            return summary::print(&end, args.json);
+        }
+        context.clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+fn job_id(text: &str) -> anyhow::Result<JobId> {
+    Ok(text.parse().map_err(|error| UsageError(format!("{error}")))?)
+}
+
+fn not_found(job: &JobId) -> ExitCode {
+    eprintln!("error: there is no job {job} in this store: check the id and store.uri");
+    ExitCode::from(NOT_FOUND)
+}
+
+/// `topics`.
+pub(crate) async fn topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {
+    let TopicsCommand::Apply(args) = command;
+    let context = context(&args.config)?;
+    let kafka = &context.common.kafka;
+    anyhow::ensure!(!kafka.brokers.is_empty(), "kafka.brokers is not set: name the brokers in the settings");
+    let topics = &context.topics;
+    let mut specs = Vec::new();
+    let mut add = |name: String, settings: events::TopicSettings| -> anyhow::Result<()> {
+        let config = settings.config().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let partitions = i32::try_from(settings.partitions).context("too many partitions")?;
+        specs.push(bus::TopicSpec { name, partitions, replication: args.replication.unwrap_or(-1), config });
+        Ok(())
+    };
+    for topic in Topic::ALL {
+        add(topics.name(*topic), topic.settings())?;
+    }
+    for team in &args.teams {
+        let team: Team = team.parse().map_err(|error| UsageError(format!("--team: {error}")))?;
+        add(topics.jobs_of(&team), Topic::Jobs.settings())?;
+    }
+    for (room, topic) in CONSUMERS {
+        for name in context.topic_names(topic) {
+            add(Topics::dead_letters(&context.group(room), &name), events::TopicSettings::DEAD_LETTER)?;
+        }
+    }
+    for (name, outcome) in context.bus.create_topics(&specs).await? {
+        let word = match outcome {
+            bus::TopicOutcome::Created => "created",
+            bus::TopicOutcome::AlreadyExists => "exists",
+        };
+        println!("{word:<8} {name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `config`.
+pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Show(args) => {
+            for shown in load_settings(&args, &[])?.show() {
+                println!("{} = {}    # {}", shown.key, shown.value, shown.origin);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        ConfigCommand::Check(args) => match load_settings(&args, &[]) {
+            Ok(_) => {
+                println!("the settings are sound");
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                Ok(ExitCode::from(USAGE))
+            }
+        },
+    }
+}

@@ -1,0 +1,30 @@
+//! How the rooms are made.
+
+use std::sync::Arc;
+
+use runtime::{Context, Room};
+
+/// The splitter.
+pub(crate) fn splitter(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
+    Ok(Arc::new(splitter::Splitter::new(context)?))
+}
+
+/// The dispatcher.
+pub(crate) fn dispatcher(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
+    Ok(Arc::new(dispatcher::Dispatcher::new(context)?))
+}
+
+/// The poller.
+pub(crate) fn poller(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
+    Ok(Arc::new(poller::Poller::new(context)?))
+}
+
+/// The merger.
+pub(crate) fn merger(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
+    Ok(Arc::new(merger::Merger::new(context)?))
+}
+
+/// All four.
+pub(crate) fn all(context: &Context) -> anyhow::Result<Vec<Arc<dyn Room>>> {
+    Ok(vec![splitter(context)?, dispatcher(context)?, poller(context)?, merger(context)?])
+}

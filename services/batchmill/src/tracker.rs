@@ -1,0 +1,158 @@
+//! How far a job is, from durable facts alone: what is shown has happened, and shows again after a crash.
+//!
+//! Facts never change, so what was read once is not read again: a look costs one list, and a read for each new fact.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::keys::{self, Key};
+use model::{
+    BatchId, BatchRef, Counts, EndFact, JobFact, JobId, PlanFact, PlanOutcome, ResultFact, SubmissionEntry,
+    SubmissionStep, Tokens,
+};
+use runtime::Store;
+use serde::Serialize;
+
+/// Reads a job's facts again and again.
+pub(crate) struct Tracker {
+    store: Store,
+    job: JobId,
+    fact: Option<JobFact>,
+    plan: Option<PlanFact>,
+    stored_batches: BTreeSet<BatchId>,
+    logs: BTreeMap<BatchId, (u32, SubmissionStep)>,
+    results: BTreeMap<BatchId, ResultFact>,
+    cancelled: bool,
+    end: Option<EndFact>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Status {
+    /// The job.
+    pub(crate) job: JobId,
+    /// In one word: unknown, splitting, running, merging, ended, refused.
+    pub(crate) state: &'static str,
+    /// Whether somebody asked that nothing more be spent.
+    pub(crate) cancelled: bool,
+    /// Batches whose data is stored.
+    pub(crate) batches_split: u64,
+    /// Batches of the plan, once there is one.
+    pub(crate) batches_planned: Option<u64>,
+    /// Rows of the input, once it is planned.
+    pub(crate) rows: Option<u64>,
+    /// Rows of batches that a provider has, or had.
+    pub(crate) rows_submitted: u64,
+    /// Rows that have ended, by outcome.
+    pub(crate) counts: Counts,
+    /// Tokens so far.
+    pub(crate) tokens: Tokens,
+    /// How it ended, once it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<EndFact>,
+}
+
+impl Tracker {
+    pub(crate) fn new(store: &Store, job: &JobId) -> Self {
+        Self {
+            store: store.clone(),
+            job: job.clone(),
+            fact: None,
+            plan: None,
+            stored_batches: BTreeSet::new(),
+            logs: BTreeMap::new(),
+            results: BTreeMap::new(),
+            cancelled: false,
+            end: None,
+        }
+    }
+
+    /// Reads what is new.
+    pub(crate) async fn look(&mut self) -> anyhow::Result<Status> {
+        let mut logs: BTreeMap<BatchId, u32> = BTreeMap::new();
+        for listed in self.store.list(&keys::job_folder(&self.job)).await? {
+            match keys::parse(&listed.key) {
+                Some(Key::Job(_)) if self.fact.is_none() => self.fact = self.store.get_json(&listed.key).await?,
+                Some(Key::Plan(_)) if self.plan.is_none() => self.plan = self.store.get_json(&listed.key).await?,
+                Some(Key::End(_)) if self.end.is_none() => self.end = self.store.get_json(&listed.key).await?,
+                Some(Key::Cancel(_)) => self.cancelled = true,
+                Some(Key::BatchData(_, id, _)) if id.attempt == 1 => drop(self.stored_batches.insert(id)),
+                Some(Key::Submission(_, id, seq)) => {
+                    let latest = logs.entry(id).or_default();
+                    *latest = seq.max(*latest);
+                }
+                Some(Key::Result(_, id)) if !self.results.contains_key(&id) => {
+                    if let Some(result) = self.store.get_json(&listed.key).await? {
+                        self.results.insert(id, result);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (id, seq) in logs {
+            if self.logs.get(&id).is_none_or(|(known, _)| *known < seq) {
+                let entry = self.store.get_json::<SubmissionEntry>(&keys::submission(&self.job, id, seq)).await?;
+                self.logs.extend(entry.map(|entry| (id, (seq, entry.step))));
+            }
+        }
+        Ok(self.status())
+    }
+
+    fn status(&self) -> Status {
+        let planned = self.plan.as_ref().and_then(|plan| match &plan.outcome {
+            PlanOutcome::Planned { rows, batches, .. } => Some((*rows, batches)),
+            PlanOutcome::Refused { .. } => None,
+        });
+        let batches = planned.map_or(&[][..], |(_, batches)| batches);
+        let mut counts = Counts::default();
+        let mut tokens = Tokens::default();
+        for result in self.results.values() {
+            counts += &result.counts;
+            tokens += result.tokens;
+        }
+        // What was tried again counts once it has ended.
+        counts.rows -= counts.retried;
+        counts.retried = 0;
+        Status {
+            job: self.job.clone(),
+            state: self.state(batches),
+            cancelled: self.cancelled,
+            batches_split: self.stored_batches.len() as u64,
+            batches_planned: planned.map(|(_, batches)| batches.len() as u64),
+            rows: planned.map(|(rows, _)| rows),
+            rows_submitted: batches.iter().filter(|batch| self.is_submitted(batch)).map(|batch| batch.data.rows).sum(),
+            counts: self.end.as_ref().map_or(counts, |end| end.counts.clone()),
+            tokens,
+            end: self.end.clone(),
+        }
+    }
+
+    fn is_submitted(&self, batch: &BatchRef) -> bool {
+        let ended = |(_, step): &(u32, SubmissionStep)| {
+            matches!(step, SubmissionStep::Submitted { .. } | SubmissionStep::Unsent { .. })
+        };
+        self.results.contains_key(&batch.id) || self.logs.get(&batch.id).is_some_and(ended)
+    }
+
+    fn state(&self, batches: &[BatchRef]) -> &'static str {
+        let covered = || batches.iter().all(|first| self.is_covered(first));
+        match (&self.end, &self.plan, &self.fact) {
+            (Some(end), ..) if end.refusal.is_some() => "refused",
+            (Some(_), ..) => "ended",
+            (None, Some(_), _) if covered() => "merging",
+            (None, Some(_), _) => "running",
+            (None, None, Some(_)) => "splitting",
+            (None, None, None) => "unknown",
+        }
+    }
+
+    fn is_covered(&self, first: &BatchRef) -> bool {
+        let mut id = first.id;
+        while let Some(result) = self.results.get(&id) {
+            match &result.next {
+                Some(next) => id = next.id,
+                None => return true,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,71 @@
+//! The upload's bytes: batch data in, encoded requests out, a piece at a time. Memory is one row group and one piece.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream;
+use model::CustomId;
+use requests::Job;
+use runtime::cpu;
+use tables::batch::{BatchReader, BatchRows};
+
+/// A batch on its way to the provider.
+pub(crate) struct Encoding {
+    reader: BatchReader,
+    rows: Option<BatchRows>,
+    /// The next row of `rows`.
+    next: usize,
+    job: Arc<Job>,
+    piece_bytes: usize,
+}
+
+impl Encoding {
+    pub(crate) fn open(data: File, job: Arc<Job>, piece_bytes: usize) -> anyhow::Result<Self> {
+        Ok(Self { reader: BatchReader::open(data)?, rows: None, next: 0, job, piece_bytes })
+    }
+
+    pub(crate) fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        stream::try_unfold(self, |mut encoding| async move {
+            let piece = cpu::run_blocking_section(|| encoding.piece())?;
+            Ok(piece.map(|piece| (piece, encoding)))
+        })
+    }
+
+    /// The next piece; `None` at the end.
+    fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        let mut piece = Vec::with_capacity(self.piece_bytes + (64 << 10));
+        while piece.len() < self.piece_bytes {
+            let Some(rows) = self.rows.as_ref().filter(|rows| self.next < rows.len()) else {
+                if !self.next_group()? {
+                    break;
+                }
+                continue;
+            };
+            let row = self.next;
+            self.next += 1;
+            if rows.local_failure(row).is_none() {
+                encode_row(&self.job, self.reader.meta().nonce.as_str(), rows, row, &mut piece)?;
+            }
+        }
+        Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
+    }
+
+    fn next_group(&mut self) -> io::Result<bool> {
+        self.next = 0;
+        self.rows = self.reader.next().transpose().map_err(io::Error::other)?;
+        Ok(self.rows.is_some())
+    }
+}
+
+/// A row that was sized when the batch was cut is encoded now: both times by the same code, so a failure here means that
+/// the batch data is not what it was.
+fn encode_row(job: &Job, nonce: &str, rows: &BatchRows, row: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let place = rows.first_in_batch + row;
+    let id = CustomId { nonce, row: u32::try_from(place).map_err(io::Error::other)? };
+    job.requests
+        .encode(&rows.carried, row, &id, out)
+        .map_err(|failure| io::Error::other(format!("row {place} of the batch: {}", failure.message)))
+}

@@ -1,0 +1,228 @@
+//! The steps of a submission, as the log orders them. Each step's write comes before the next step's deed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{BatchDispatched, Event, Submission};
+use futures::StreamExt;
+use model::facts::SCHEMA;
+use model::{BatchId, BatchRef, SubmissionEntry, SubmissionStep, keys};
+use providers::CreateOutcome;
+use requests::Job;
+use runtime::{Edge, Outbox, PutOnce, Verdict};
+
+use crate::Dispatcher;
+use crate::decide::{self, Next, OpenFile, Stop};
+use crate::encode::Encoding;
+use crate::fence::Fence;
+use crate::metrics::Outcome;
+
+/// How long a loser of a log entry waits at first: the winner is at work.
+const LOSER_WAIT: Duration = Duration::from_millis(500);
+/// How long after an unknown outcome the fence is tried.
+const AFTER_UNKNOWN: Duration = Duration::from_secs(1);
+/// The most that a loser waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// One batch attempt of one job.
+pub(crate) struct Task<'a> {
+    pub(crate) job: &'a Arc<Job>,
+    pub(crate) batch: &'a BatchRef,
+}
+
+/// How a turn at the log ended.
+enum Turn {
+    /// Read the log again and go on.
+    Again,
+    /// Give the place back for a while.
+    Later(Duration),
+}
+
+impl Dispatcher {
+    /// Brings one batch attempt's log to its end, or waits.
+    pub(crate) async fn submit(
+        &self,
+        job: &Arc<Job>,
+        batch: &BatchRef,
+        tries: u32,
+        out: &Outbox,
+    ) -> anyhow::Result<Verdict> {
+        let task = Task { job, batch };
+        // Held until the poller is told: what was admitted counts as at the provider from then on.
+        let mut admission = None;
+        loop {
+            let log = self.log(&task).await?;
+            let stop = self.stop(&task).await?;
+            let turn = match decide::next(&log, &self.epoch, stop) {
+                Next::Emit(step) => {
+                    out.emit(dispatched(&task, &step)).await?;
+                    drop(admission);
+                    return Ok(Verdict::Done);
+                }
+                Next::Unsend { seq, kind, message } => {
+                    self.write(&task, seq, SubmissionStep::Unsent { kind, message }).await?;
+                    Turn::Again
+                }
+                Next::Claim { seq, held, fence, stop } => {
+                    // Before the claim, never after a create: what is claimed must not wait for room.
+                    if stop.is_none() && admission.is_none() {
+                        admission = Some(out.admit(Edge::Submissions, &job.spec.id).await?);
+                    }
+                    self.claimed(&task, seq, held, fence, stop, tries).await?
+                }
+            };
+            match turn {
+                Turn::Again => {}
+                Turn::Later(wait) => return Ok(Verdict::Later(self.context.clock.jitter(wait))),
+            }
+        }
+    }
+
+    /// Steps 1 to 5 of the protocol.
+    async fn claimed(
+        &self,
+        task: &Task<'_>,
+        seq: u32,
+        held: bool,
+        fence: Option<OpenFile>,
+        stop: Option<Stop>,
+        tries: u32,
+    ) -> anyhow::Result<Turn> {
+        let claim = SubmissionStep::Claim { epoch: self.epoch.clone() };
+        if !held && !self.write(task, seq, claim).await? {
+            return Ok(Turn::Later(loser_wait(tries)));
+        }
+        if let Some(open) = fence {
+            if let Fence::Found(provider_batch) = self.fence(task, &open).await? {
+                self.write(task, seq + 1, SubmissionStep::Submitted { provider_batch, adopted: true }).await?;
+                return Ok(Turn::Again);
+            }
+        }
+        if let Some(stop) = stop {
+            let unsent = SubmissionStep::Unsent { kind: stop.kind(), message: stop.message().to_owned() };
+            self.write(task, seq + 1, unsent).await?;
+            return Ok(Turn::Again);
+        }
+        let file = self.upload(task).await?;
+        let (file_id, created_at) = (file.id.clone(), file.created_at);
+        let recorded = SubmissionStep::File { epoch: self.epoch.clone(), file_id, created_at };
+        if !self.write(task, seq + 1, recorded).await? {
+            return Ok(Turn::Later(loser_wait(tries)));
+        }
+        self.create(task, seq + 2, &file.id).await
+    }
+
+    async fn upload(&self, task: &Task<'_>) -> anyhow::Result<providers::UploadedFile> {
+        let (job, batch) = (task.job, task.batch);
+        let data = self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?;
+        let encoding = Encoding::open(data.try_clone()?, Arc::clone(job), self.config.piece_bytes)?;
+        let name = keys::upload_name(&job.spec.id, batch.id, &self.epoch);
+        let uploaded = job.provider.upload(&name, batch.send_bytes, encoding.into_stream().boxed()).await?;
+        tracing::info!(job = %job.spec.id, batch = %batch.id, file = uploaded.id, bytes = batch.send_bytes, "uploaded");
+        Ok(uploaded)
+    }
+
+    /// Sends the one create of this file and records what came of it.
+    async fn create(&self, task: &Task<'_>, seq: u32, file_id: &str) -> anyhow::Result<Turn> {
+        let (job, batch) = (task.job, task.batch);
+        match job.provider.create(file_id, &task.metadata()).await {
+            CreateOutcome::Accepted(created) => {
+                tracing::info!(job = %job.spec.id, batch = %batch.id, provider_batch = created.id, "submitted");
+                let provider_batch = created.id;
+                self.write(task, seq, SubmissionStep::Submitted { provider_batch, adopted: false }).await?;
+                Ok(Turn::Again)
+            }
+            CreateOutcome::Rejected { status, code, message, retry_after } => {
+                tracing::warn!(job = %job.spec.id, batch = %batch.id, status, code, "the provider refused the create");
+                self.write(task, seq, SubmissionStep::Rejected { status, code, message }).await?;
+                match status {
+                    401 | 403 | 404 | 429 => Ok(Turn::Later(decide::wait_after_refusal(status, retry_after))),
+                    _ => Ok(Turn::Again),
+                }
+            }
+            CreateOutcome::Unknown { reason } => {
+                self.metrics.record_ambiguous();
+                tracing::warn!(job = %job.spec.id, batch = %batch.id, reason, "the create's outcome is unknown");
+                Ok(Turn::Later(AFTER_UNKNOWN))
+            }
+        }
+    }
+
+    /// The log's steps, first to last.
+    async fn log(&self, task: &Task<'_>) -> anyhow::Result<Vec<SubmissionStep>> {
+        let (job, id) = (&task.job.spec.id, task.batch.id);
+        let listed = self.context.store.list(&keys::submission_log(job, id)).await?;
+        let mut steps = Vec::with_capacity(listed.len());
+        for seq in (1..).take(listed.len()) {
+            let key = keys::submission(job, id, seq);
+            let entry = self.context.store.get_json::<SubmissionEntry>(&key).await?;
+            let entry =
+                entry.ok_or_else(|| anyhow::anyhow!("{key} is missing from a log of {} entries", listed.len()))?;
+            steps.push(entry.step);
+        }
+        Ok(steps)
+    }
+
+    /// Puts a log entry; whether it was won.
+    async fn write(&self, task: &Task<'_>, seq: u32, step: SubmissionStep) -> anyhow::Result<bool> {
+        let clock = &self.context.clock;
+        let outcome = outcome_of(&step);
+        let entry = SubmissionEntry { schema: SCHEMA, nonce: clock.nonce(), at: clock.now(), step };
+        let key = keys::submission(&task.job.spec.id, task.batch.id, seq);
+        let won = matches!(self.context.store.put_once(&key, &entry).await?, PutOnce::Won);
+        if let (true, Some(outcome)) = (won, outcome) {
+            self.metrics.record_outcome(outcome, task.batch.send_rows);
+        }
+        Ok(won)
+    }
+
+    /// Whether there is a reason not to send this batch.
+    async fn stop(&self, task: &Task<'_>) -> anyhow::Result<Option<Stop>> {
+        if task.batch.send_rows == 0 {
+            return Ok(Some(Stop::NothingToSend));
+        }
+        if self.context.store.exists(&keys::cancel(&task.job.spec.id)).await? {
+            return Ok(Some(Stop::Cancelled));
+        }
+        Ok((self.context.clock.now() >= task.job.deadline).then_some(Stop::Deadline))
+    }
+}
+
+impl Task<'_> {
+    /// What marks this attempt's batch at the provider. The nonce tells it from a job of the same name elsewhere.
+    pub(crate) fn mark(&self) -> String {
+        let BatchId { number, attempt } = self.batch.id;
+        format!("{}/{number}/{attempt}/{}", self.job.spec.id, self.batch.nonce)
+    }
+
+    fn metadata(&self) -> std::collections::BTreeMap<String, String> {
+        [(MARK.to_owned(), self.mark())].into()
+    }
+}
+
+/// The metadata key of the mark.
+pub(crate) const MARK: &str = "batchmill";
+
+fn loser_wait(tries: u32) -> Duration {
+    LOSER_WAIT.saturating_mul(1 << tries.min(10)).min(LONGEST_WAIT)
+}
+
+fn outcome_of(step: &SubmissionStep) -> Option<Outcome> {
+    match step {
+        SubmissionStep::Submitted { adopted: true, .. } => Some(Outcome::Adopted),
+        SubmissionStep::Submitted { .. } => Some(Outcome::Submitted),
+        SubmissionStep::Rejected { .. } => Some(Outcome::Rejected),
+        SubmissionStep::Unsent { .. } => Some(Outcome::Unsent),
+        SubmissionStep::Claim { .. } | SubmissionStep::File { .. } => None,
+    }
+}
+
+fn dispatched(task: &Task<'_>, step: &SubmissionStep) -> Event {
+    let submission = match step {
+        SubmissionStep::Submitted { provider_batch, .. } => {
+            Submission::Submitted { provider_batch: provider_batch.clone() }
+        }
+        _ => Submission::Unsent,
+    };
+    Event::BatchDispatched(BatchDispatched { job: task.job.spec.id.clone(), batch: task.batch.clone(), submission })
+}

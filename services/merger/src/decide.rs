@@ -1,0 +1,163 @@
+//! What the merger decides: whether a plan is covered, which attempt speaks for a row, and whether the sums agree. No IO.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::facts::ResultFact;
+use model::{BatchId, BatchRef, Counts, JobId, RowStatus, Tokens};
+
+/// Which batches of a job are covered, as far as events said. A hint that may be thrown away at any time: before a merge
+/// the facts are asked.
+#[derive(Debug, Default)]
+pub struct Covered {
+    jobs: BTreeMap<JobId, BTreeSet<u32>>,
+}
+
+impl Covered {
+    /// Whether this job was met before.
+    #[must_use]
+    pub fn knows(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job)
+    }
+
+    /// Notes batches whose last attempt is collected.
+    pub fn note(&mut self, job: &JobId, batches: impl IntoIterator<Item = u32>) {
+        self.jobs.entry(job.clone()).or_default().extend(batches);
+    }
+
+    /// Whether all of so many batches were noted.
+    #[must_use]
+    pub fn is_complete(&self, job: &JobId, batches: usize) -> bool {
+        self.jobs.get(job).is_some_and(|noted| noted.len() >= batches)
+    }
+
+    /// Forgets a job.
+    pub fn forget(&mut self, job: &JobId) {
+        self.jobs.remove(job);
+    }
+}
+
+/// The attempts of one batch, first to last; `None` while the last is not collected.
+#[must_use]
+pub fn attempts_of<'r>(first: &BatchRef, results: &'r BTreeMap<BatchId, ResultFact>) -> Option<Vec<&'r ResultFact>> {
+    let mut chain = Vec::new();
+    let mut id = first.id;
+    loop {
+        let fact = results.get(&id)?;
+        chain.push(fact);
+        match &fact.next {
+            Some(next) => id = next.id,
+            None => return Some(chain),
+        }
+    }
+}
+
+/// A contradiction between facts and data: the job must not end on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("batch {batch}: {what}")]
+pub struct Contradiction {
+    /// The batch.
+    pub batch: u32,
+    /// What contradicts what.
+    pub what: String,
+}
+
+/// Of the attempts that have this row at their head, the latest: its answer is the row's. `heads[a]` is the input row at
+/// the head of attempt `a`, or `None` when that attempt has no rows left. Returns how many attempts, from the first on,
+/// stand at the row.
+///
+/// # Errors
+/// When an attempt stands at an earlier row (a row that its predecessor doesn't have), or a later attempt has a row that
+/// the one before it has not.
+pub fn speaker(batch: u32, row: u64, heads: &[Option<u64>]) -> Result<usize, Contradiction> {
+    let standing = heads.iter().take_while(|head| **head == Some(row)).count();
+    let contradiction = |what: String| Err(Contradiction { batch, what });
+    if standing == 0 {
+        return contradiction(format!("the first attempt's results have no line for row {row}: {heads:?}"));
+    }
+    match heads[standing..].iter().flatten().find(|head| **head <= row) {
+        Some(head) => contradiction(format!("an attempt has row {head} where the one before it is past it")),
+        None => Ok(standing),
+    }
+}
+
+/// Whether the row's last word fits its place: only the last attempt may end a row, and none may leave it `retried`.
+///
+/// # Errors
+/// When the row is left open, or an earlier attempt had ended it.
+pub fn check_word(batch: u32, row: u64, statuses: &[RowStatus]) -> Result<(), Contradiction> {
+    let (last, earlier) = statuses.split_last().unwrap_or((&RowStatus::Retried, &[]));
+    let open = *last == RowStatus::Retried;
+    if open || earlier.iter().any(|status| *status != RowStatus::Retried) {
+        return Err(Contradiction { batch, what: format!("row {row} is not ended exactly once: {statuses:?}") });
+    }
+    Ok(())
+}
+
+/// Whether a job's sums agree with its plan (invariant 8): each row exactly once, answered or failed.
+#[must_use]
+pub fn is_conserved(counts: &Counts, planned_rows: u64) -> bool {
+    counts.rows == planned_rows && counts.retried == 0 && counts.is_conserved()
+}
+
+/// The tokens of all attempts of all batches.
+#[must_use]
+pub fn tokens<'r>(results: impl IntoIterator<Item = &'r ResultFact>) -> Tokens {
+    let mut sum = Tokens::default();
+    results.into_iter().for_each(|result| sum += result.tokens);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_latest_attempt_that_has_the_row_speaks_for_it() {
+        assert_eq!(speaker(1, 7, &[Some(7), Some(7), Some(9)]), Ok(2));
+        assert_eq!(speaker(1, 8, &[Some(8), Some(9), None]), Ok(1));
+    }
+
+    #[test]
+    fn rows_out_of_place_are_contradictions() {
+        for heads in [vec![Some(8)], vec![None], vec![Some(7), Some(6)], vec![Some(7), None, Some(7)]] {
+            assert!(speaker(1, 7, &heads).is_err(), "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_ends_once_and_in_its_last_attempt() {
+        use RowStatus::{Answered, Failed, Retried};
+        assert!(check_word(1, 0, &[Retried, Answered]).is_ok() && check_word(1, 0, &[Failed]).is_ok());
+        for wrong in [vec![Retried], vec![Answered, Answered], vec![], vec![Failed, Retried]] {
+            assert!(check_word(1, 0, &wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_row_gets_the_word_of_its_last_attempt(tries in proptest::collection::vec(1usize..5, 0..60)) {
+            let attempts = tries.iter().copied().max().unwrap_or(0);
+            let mut columns: Vec<Vec<u64>> = (0..attempts)
+                .map(|attempt| (0..tries.len()).rev().filter(|row| tries[*row] > attempt).map(|row| row as u64).collect())
+                .collect();
+            for row in 0..tries.len() as u64 {
+                let heads: Vec<Option<u64>> = columns.iter().map(|c| c.last().copied()).collect();
+                let standing = speaker(1, row, &heads).unwrap();
+                prop_assert_eq!(standing, tries[row as usize]);
+                columns[..standing].iter_mut().for_each(|c| drop(c.pop()));
+            }
+            prop_assert!(columns.iter().all(Vec::is_empty));
+        }
+    }
+
+    #[test]
+    fn sums_that_miss_a_row_are_not_conserved() {
+        let mut counts = Counts::default();
+        counts.record(RowStatus::Answered, None);
+        assert!(is_conserved(&counts, 1));
+        assert!(!is_conserved(&counts, 2));
+        counts.record(RowStatus::Retried, None);
+        assert!(!is_conserved(&counts, 2));
+    }
+}

@@ -1,0 +1,79 @@
+//! The poller: takes `batch.dispatched`, waits for the provider, and accounts for each row of the batch.
+//!
+//! What it promises: every row of an attempt's batch data gets exactly one result row, in order; every answer that the
+//! provider's files hold is kept, whatever the batch's status says; and the result fact commits the results and the next
+//! attempt's batch at once. Waiting costs nothing: the event is put on a timer and its offset stays open.
+//!
+//! - [`decide`]: wait, collect or cancel; who is tried again. Pure.
+//! - `watch`: looking at a batch. `spool`: its files, on scratch disk. `index`: which line is which row's.
+//! - `collect`: from lines to result rows, and the next attempt's batch.
+
+mod collect;
+pub mod config;
+pub mod decide;
+mod index;
+pub mod metrics;
+mod spool;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use events::{Event, Topic};
+use model::{BatchId, JobId};
+use providers::Providers;
+use requests::Jobs;
+use runtime::{Context, Outbox, Reason, Received, Room, Verdict};
+use tables::batch::Codec;
+
+pub use config::Config;
+use metrics::Metrics;
+use watch::Watched;
+
+/// The room.
+pub struct Poller {
+    context: Context,
+    config: Config,
+    metrics: Metrics,
+    jobs: Jobs,
+    codec: Codec,
+    /// What is known of the batches that are waited for, so that a look asks the provider and no one else. It may be
+    /// lost at any time.
+    watched: Mutex<HashMap<(JobId, BatchId), Arc<Watched>>>,
+}
+
+impl Poller {
+    /// The room, with its settings and providers from the context.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(context: &Context) -> anyhow::Result<Self> {
+        let providers = Providers::open(&context.settings.section("providers")?);
+        Ok(Self {
+            config: context.settings.section("poller")?,
+            metrics: Metrics::new(&context.registry)?,
+            jobs: Jobs::new(&context.store, providers),
+            codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
+            watched: Mutex::default(),
+            context: context.clone(),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Room for Poller {
+    fn name(&self) -> &'static str {
+        "poller"
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        vec![Topic::Submissions]
+    }
+
+    async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {
+        match &received.event {
+            Event::BatchDispatched(dispatched) => self.watch(&dispatched.job, dispatched.batch.id, out).await,
+            other => Ok(Verdict::Reject(Reason::unexpected(other))),
+        }
+    }
+}

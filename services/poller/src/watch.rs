@@ -1,0 +1,178 @@
+//! Looking at one batch attempt: what the facts say of it, then what the provider says, then wait or collect.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use events::{BatchCollected, BatchReady, Event};
+use model::{BatchId, BatchRef, FailureKind, JobId, ResultFact, SubmissionEntry, SubmissionStep, keys};
+use providers::{Error, ProviderBatch};
+use requests::Job;
+use runtime::{Outbox, Reason, Verdict};
+
+use crate::Poller;
+use crate::collect::Ended;
+use crate::decide::{self, Look, Unmentioned};
+
+/// What is known of a batch attempt that is waited for. All but the counts is immutable in the store.
+pub(crate) struct Watched {
+    pub(crate) job: Arc<Job>,
+    pub(crate) batch: BatchRef,
+    /// The last entry of its submission log.
+    step: SubmissionStep,
+    looks: AtomicU32,
+    fileless_looks: AtomicU32,
+}
+
+/// What the facts say of a batch attempt that an event names.
+enum Known {
+    Watched(Arc<Watched>),
+    /// The event is ahead of the facts, or of another store.
+    Nothing(Reason),
+    /// Its log has not ended: the dispatcher will tell again.
+    NotDispatched,
+}
+
+/// How a look ended.
+enum Seen {
+    Wait(Duration),
+    Ended(Ended),
+}
+
+impl Poller {
+    pub(crate) async fn watch(&self, job: &JobId, id: BatchId, out: &Outbox) -> anyhow::Result<Verdict> {
+        if let Some(fact) = self.context.store.get_json::<ResultFact>(&keys::result(job, id)).await? {
+            return self.announce(job, &fact, out).await;
+        }
+        let watched = match self.known(job, id).await? {
+            Known::Watched(watched) => watched,
+            Known::NotDispatched => return Ok(Verdict::Done),
+            Known::Nothing(reason) => return Ok(Verdict::Reject(reason)),
+        };
+        let ended = match self.look(&watched).await? {
+            Seen::Wait(wait) => return Ok(Verdict::Later(self.context.clock.jitter(wait))),
+            Seen::Ended(ended) => ended,
+        };
+        let fact = self.collect(&watched, ended).await?;
+        self.announce(job, &fact, out).await
+    }
+
+    /// Tells what a result fact says: the next attempt first, so that a merger never hears of a batch as ended before
+    /// its rows are on their way.
+    async fn announce(&self, job: &JobId, fact: &ResultFact, out: &Outbox) -> anyhow::Result<Verdict> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&(job.clone(), fact.id));
+        if let Some(next) = &fact.next {
+            out.emit(Event::BatchReady(BatchReady { job: job.clone(), batch: next.clone() })).await?;
+        }
+        let (last, counts) = (fact.next.is_none(), fact.counts.clone());
+        out.emit(Event::BatchCollected(BatchCollected { job: job.clone(), id: fact.id, last, counts })).await?;
+        Ok(Verdict::Done)
+    }
+
+    async fn known(&self, job: &JobId, id: BatchId) -> anyhow::Result<Known> {
+        let task = (job.clone(), id);
+        if let Some(watched) = self.watched.lock().unwrap_or_else(PoisonError::into_inner).get(&task) {
+            return Ok(Known::Watched(Arc::clone(watched)));
+        }
+        let nothing =
+            |unknown: requests::Unknown| Known::Nothing(Reason { code: unknown.code(), message: unknown.to_string() });
+        let job = match self.jobs.get(job).await? {
+            Ok(job) => job,
+            Err(unknown) => return Ok(nothing(unknown)),
+        };
+        let batch = match self.jobs.batch(&job, id).await? {
+            Ok(batch) => batch,
+            Err(unknown) => return Ok(nothing(unknown)),
+        };
+        let Some(step) = self.last_step(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
+        let (looks, fileless_looks) = (AtomicU32::new(0), AtomicU32::new(0));
+        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks });
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(task, Arc::clone(&watched));
+        Ok(Known::Watched(watched))
+    }
+
+    /// The step that ended a submission log; none if it has not ended.
+    async fn last_step(&self, job: &JobId, id: BatchId) -> anyhow::Result<Option<SubmissionStep>> {
+        let store = &self.context.store;
+        let entries = u32::try_from(store.list(&keys::submission_log(job, id)).await?.len())?;
+        if entries == 0 {
+            return Ok(None);
+        }
+        let last =
+            store.get_json::<SubmissionEntry>(&keys::submission(job, id, entries)).await?.map(|entry| entry.step);
+        let ends =
+            |step: &SubmissionStep| matches!(step, SubmissionStep::Submitted { .. } | SubmissionStep::Unsent { .. });
+        Ok(last.filter(ends))
+    }
+
+    async fn look(&self, watched: &Watched) -> anyhow::Result<Seen> {
+        let id = match &watched.step {
+            SubmissionStep::Submitted { provider_batch, .. } => provider_batch,
+            SubmissionStep::Unsent { kind, message } => {
+                return Ok(Seen::Ended(Ended::unsent(decide::unsent(*kind, message))));
+            }
+            _ => anyhow::bail!("a submission log is taken for ended that has not"),
+        };
+        let unwanted = self.unwanted(watched).await?;
+        let provider = &watched.job.provider;
+        self.metrics.record_look();
+        let looks = watched.looks.fetch_add(1, Ordering::Relaxed) + 1;
+        let wait = provider.poll_schedule().after(looks);
+        let batch = match provider.get(id).await {
+            Ok(batch) => batch,
+            // A batch may be unknown for a moment after its create; for good, the deadline ends it.
+            Err(Error::NotFound { .. }) if unwanted != Some(FailureKind::Deadline) => return Ok(Seen::Wait(wait)),
+            Err(Error::NotFound { message }) => {
+                let rows = Unmentioned {
+                    kind: FailureKind::Missing,
+                    message: format!("the provider lost the batch: {message}"),
+                };
+                return Ok(Seen::Ended(Ended { provider_batch: Some(id.clone()), ..Ended::unsent(rows) }));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.judge(watched, &batch, unwanted, wait).await
+    }
+
+    async fn judge(
+        &self,
+        watched: &Watched,
+        batch: &ProviderBatch,
+        unwanted: Option<FailureKind>,
+        wait: Duration,
+    ) -> anyhow::Result<Seen> {
+        match decide::look(batch, unwanted.is_some(), watched.fileless_looks.load(Ordering::Relaxed)) {
+            Look::Wait => {
+                if batch.status.is_terminal() {
+                    watched.fileless_looks.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Seen::Wait(wait))
+            }
+            Look::Cancel => {
+                watched.job.provider.cancel(&batch.id).await?;
+                tracing::info!(job = %watched.job.spec.id, batch = %watched.batch.id, "asked the provider to cancel");
+                Ok(Seen::Wait(wait))
+            }
+            Look::Collect(mut rows) => {
+                if let (FailureKind::Cancelled, Some(reason)) = (rows.kind, unwanted) {
+                    rows.kind = reason;
+                }
+                Ok(Seen::Ended(Ended {
+                    provider_batch: Some(batch.id.clone()),
+                    provider_status: Some(batch.raw_status.clone()),
+                    files: [batch.output_file.clone(), batch.error_file.clone()].into_iter().flatten().collect(),
+                    unmentioned: rows,
+                    unwanted: unwanted.is_some(),
+                }))
+            }
+        }
+    }
+
+    /// Whether the job wants no more of its batches, and how their rows fail then.
+    async fn unwanted(&self, watched: &Watched) -> anyhow::Result<Option<FailureKind>> {
+        if self.context.store.exists(&keys::cancel(&watched.job.spec.id)).await? {
+            return Ok(Some(FailureKind::Cancelled));
+        }
+        Ok((self.context.clock.now() >= watched.job.deadline).then_some(FailureKind::Deadline))
+    }
+}

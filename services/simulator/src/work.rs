@@ -1,0 +1,406 @@
+//! Answering a batch's rows: input file in, output and error files out, one row in memory at a time.
+//!
+//! Rows are answered in a shuffled order, because OpenAI promises none and clients must not count on one. The order
+//! comes from the simulator's seed and the batch's id, so work that a crash interrupted is done again with the same
+//! result, byte for byte.
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    models::{self, Answer},
+    records::{Counts, Usage},
+    wire::ApiError,
+};
+
+/// Progress is shown, and a cancel looked for, after this many rows.
+const STRIDE: usize = 256;
+
+/// A result file that is being written.
+struct Results {
+    path: PathBuf,
+    out: BufWriter<File>,
+    rows: u64,
+}
+
+impl Results {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+        Ok(Self { path, out, rows: 0 })
+    }
+
+    fn write(&mut self, row: &ResultRow<'_>) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, row)?;
+        self.rows += 1;
+        self.out.write_all(b"\n")
+    }
+
+    fn finish(mut self) -> io::Result<Option<PathBuf>> {
+        self.out.flush()?;
+        Ok((self.rows > 0).then_some(self.path))
+    }
+}
+
+/// A batch at work.
+pub(crate) struct Work {
+    /// The end of the batch's id, from which row and completion ids are made.
+    name: String,
+    created: u64,
+    input: File,
+    /// Where each row is, in the order of answering.
+    rows: Vec<(u64, u32)>,
+    done: usize,
+    line: Vec<u8>,
+    output: Results,
+    errors: Results,
+    counts: Counts,
+    usage: Usage,
+}
+
+/// What a finished batch has: files only where they have rows.
+pub(crate) struct Produced {
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) errors: Option<PathBuf>,
+    pub(crate) counts: Counts,
+    pub(crate) usage: Usage,
+}
+
+#[derive(Deserialize)]
+struct RequestLine<'a> {
+    #[serde(borrow)]
+    custom_id: Cow<'a, str>,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct ResultRow<'a> {
+    id: String,
+    custom_id: &'a str,
+    response: Option<ResponseRow<'a>>,
+    error: Option<RowError>,
+}
+
+#[derive(Serialize)]
+struct RowError {
+    code: &'static str,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
+struct ResponseRow<'a> {
+    status_code: u16,
+    request_id: String,
+    body: ResponseBody<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResponseBody<'a> {
+    Completion(Completion<'a>),
+    Error(Value),
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'static str,
+    choices: Vec<Choice<'a>>,
+    usage: RowUsage,
+    service_tier: &'static str,
+    system_fingerprint: Option<()>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u64,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Option<()>,
+    annotations: [(); 0],
+}
+
+#[derive(Serialize)]
+struct RowUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+}
+
+impl Work {
+    /// Finds the rows of an input and shuffles them. `created` is the time that completions bear, in Unix seconds.
+    pub(crate) fn open(
+        name: &str,
+        input: &Path,
+        output: PathBuf,
+        errors: PathBuf,
+        created: u64,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let input = File::open(input)?;
+        let mut rows = offsets(&input)?;
+        fastrand::Rng::with_seed(seed).shuffle(&mut rows);
+        Ok(Self {
+            name: name.to_owned(),
+            created,
+            input,
+            done: 0,
+            line: Vec::new(),
+            output: Results::create(output)?,
+            errors: Results::create(errors)?,
+            counts: Counts { total: rows.len() as u64, ..Counts::default() },
+            usage: Usage::default(),
+            rows,
+        })
+    }
+
+    /// How many rows there are.
+    pub(crate) fn total(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Answers rows until `until` of them are done, or `go_on` says no.
+    pub(crate) fn advance(&mut self, until: usize, mut go_on: impl FnMut(Counts, Usage) -> bool) -> io::Result<()> {
+        let until = until.min(self.rows.len());
+        while self.done < until {
+            if self.done.is_multiple_of(STRIDE) && !go_on(self.counts, self.usage) {
+                return Ok(());
+            }
+            self.row()?;
+        }
+        go_on(self.counts, self.usage);
+        Ok(())
+    }
+
+    /// Writes the rows that were not answered as errors of that code, and closes both files.
+    pub(crate) fn finish(mut self, code: &'static str, message: &'static str) -> io::Result<Produced> {
+        while self.done < self.rows.len() {
+            let at = self.read()?;
+            let request: RequestLine<'_> = serde_json::from_slice(&self.line)?;
+            let error = Some(RowError { code, message });
+            let row = ResultRow { id: row_id(&self.name, at), custom_id: &request.custom_id, response: None, error };
+            self.errors.write(&row)?;
+        }
+        let (output, errors) = (self.output.finish()?, self.errors.finish()?);
+        Ok(Produced { output, errors, counts: self.counts, usage: self.usage })
+    }
+
+    /// Reads the next row's line. Gives the row's number in answering order.
+    fn read(&mut self) -> io::Result<usize> {
+        let (start, len) = self.rows[self.done];
+        self.line.resize(len as usize, 0);
+        self.input.read_exact_at(&mut self.line, start)?;
+        self.done += 1;
+        Ok(self.done - 1)
+    }
+
+    fn row(&mut self) -> io::Result<()> {
+        let at = self.read()?;
+        let text = std::str::from_utf8(&self.line).map_err(io::Error::other)?;
+        let request: RequestLine<'_> = serde_json::from_str(text)?;
+        let answered = models::answer(request.body);
+        let (status, body) = match &answered {
+            Ok(answer) => (200, ResponseBody::Completion(completion(&self.name, at, self.created, answer))),
+            Err(error) => (error.status.as_u16(), ResponseBody::Error(ApiError::body(error))),
+        };
+        let response = ResponseRow { status_code: status, request_id: format!("{}{at:08x}", self.name), body };
+        let id = row_id(&self.name, at);
+        let row = ResultRow { id, custom_id: &request.custom_id, response: Some(response), error: None };
+        match &answered {
+            Ok(answer) => {
+                self.counts.completed += 1;
+                self.usage.input_tokens += answer.prompt_tokens;
+                self.usage.output_tokens += answer.completion_tokens;
+                self.output.write(&row)
+            }
+            Err(_) => {
+                self.counts.failed += 1;
+                self.errors.write(&row)
+            }
+        }
+    }
+}
+
+fn row_id(name: &str, at: usize) -> String {
+    format!("batch_req_{name}{at:08x}")
+}
+
+fn completion<'a>(name: &str, at: usize, created: u64, answer: &'a Answer) -> Completion<'a> {
+    let choice = |index| Choice {
+        index,
+        message: Message { role: "assistant", content: &answer.content, refusal: None, annotations: [] },
+        logprobs: None,
+        finish_reason: if answer.cut { "length" } else { "stop" },
+    };
+    Completion {
+        id: format!("chatcmpl-{name}{at:08x}"),
+        object: "chat.completion",
+        created,
+        model: answer.model.name(),
+        choices: (0..answer.choices).map(choice).collect(),
+        usage: RowUsage {
+            prompt_tokens: answer.prompt_tokens,
+            completion_tokens: answer.completion_tokens,
+            total_tokens: answer.prompt_tokens + answer.completion_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens: 0 },
+            completion_tokens_details: CompletionDetails { reasoning_tokens: 0 },
+        },
+        service_tier: "default",
+        system_fingerprint: None,
+    }
+}
+
+/// Start and length of each line, without its `\n`.
+fn offsets(input: &File) -> io::Result<Vec<(u64, u32)>> {
+    let mut reader = BufReader::with_capacity(1 << 20, input);
+    let mut rows = Vec::new();
+    let (mut position, mut start) = (0, 0);
+    let mut push = |start: u64, end: u64| {
+        let len = u32::try_from(end - start).map_err(io::Error::other)?;
+        rows.push((start, len));
+        io::Result::Ok(())
+    };
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            break;
+        }
+        for end in memchr::memchr_iter(b'\n', buffer) {
+            let end = position + end as u64;
+            push(start, end)?;
+            start = end + 1;
+        }
+        let read = buffer.len();
+        position += read as u64;
+        reader.consume(read);
+    }
+    if start < position {
+        push(start, position)?;
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn work(folder: &Path, rows: usize) -> Work {
+        let line = |id: usize| {
+            let messages = if id % 10 == 7 {
+                "[]".to_owned()
+            } else {
+                format!(r#"[{{"role":"user","content":"row {id}\u2028"}}]"#)
+            };
+            format!(r#"{{"custom_id":"{id}","body":{{"model":"echo","messages":{messages}}}}}"#)
+        };
+        let input = folder.join("input");
+        std::fs::write(&input, (0..rows).map(line).collect::<Vec<_>>().join("\n")).unwrap();
+        Work::open("x", &input, folder.join("out"), folder.join("err"), 5, 1).unwrap()
+    }
+
+    fn rows(path: Option<&PathBuf>) -> Vec<Value> {
+        let text = std::fs::read_to_string(path.unwrap()).unwrap();
+        text.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn ids(rows: &[Value]) -> Vec<usize> {
+        rows.iter().map(|row| row["custom_id"].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_row_is_in_one_file_once_and_the_order_is_shuffled() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut work = work(folder.path(), 1000);
+        work.advance(usize::MAX, |_, _| true).unwrap();
+        let produced = work.finish("x", "x").unwrap();
+        let (output, errors) = (rows(produced.output.as_ref()), rows(produced.errors.as_ref()));
+        assert_eq!((output.len(), errors.len()), (900, 100));
+        assert_eq!(produced.counts, Counts { total: 1000, completed: 900, failed: 100 });
+        let (answered, failed) = (ids(&output), ids(&errors));
+        assert_eq!(answered.iter().chain(&failed).collect::<BTreeSet<_>>().len(), 1000);
+        assert!(!answered.is_sorted());
+        assert!(failed.iter().all(|id| id % 10 == 7));
+        for row in &output {
+            let content = &row["response"]["body"]["choices"][0]["message"]["content"];
+            assert_eq!(content, &format!("row {}\u{2028}", row["custom_id"].as_str().unwrap()));
+        }
+        let sum = |field: &str| {
+            output.iter().map(|row| row["response"]["body"]["usage"][field].as_u64().unwrap()).sum::<u64>()
+        };
+        assert_eq!(
+            (sum("prompt_tokens"), sum("completion_tokens")),
+            (produced.usage.input_tokens, produced.usage.output_tokens)
+        );
+        assert_eq!(errors[0]["response"]["status_code"], 400);
+        assert_eq!(errors[0]["response"]["body"]["error"]["code"], "empty_array");
+        assert_eq!(errors[0]["error"], Value::Null);
+    }
+
+    #[test]
+    fn work_stopped_midway_keeps_what_is_done_and_accounts_for_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut work = work(folder.path(), 1000);
+        work.advance(300, |_, _| true).unwrap();
+        work.advance(1000, |counts, _| counts.completed + counts.failed < 600).unwrap();
+        let produced = work.finish("batch_cancelled", "cancelled").unwrap();
+        let (output, errors) = (rows(produced.output.as_ref()), rows(produced.errors.as_ref()));
+        let done = produced.counts.completed + produced.counts.failed;
+        assert_eq!(done, 768, "the stride after the six hundredth row");
+        assert_eq!(output.len() as u64, produced.counts.completed);
+        let cancelled: Vec<_> = errors.iter().filter(|row| row["error"]["code"] == "batch_cancelled").collect();
+        assert_eq!(cancelled.len() as u64, 1000 - done);
+        assert!(cancelled.iter().all(|row| row["response"].is_null()));
+        let all: BTreeSet<_> = ids(&output).into_iter().chain(ids(&errors)).collect();
+        assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn the_same_work_twice_gives_the_same_bytes() {
+        let files = || {
+            let folder = tempfile::tempdir().unwrap();
+            let mut work = work(folder.path(), 50);
+            work.advance(50, |_, _| true).unwrap();
+            work.finish("x", "x").unwrap();
+            (std::fs::read(folder.path().join("out")).unwrap(), std::fs::read(folder.path().join("err")).unwrap())
+        };
+        assert_eq!(files(), files());
+    }
+
+    #[test]
+    fn a_batch_without_failed_rows_has_no_error_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut work = work(folder.path(), 3);
+        work.advance(3, |_, _| true).unwrap();
+        assert!(work.finish("x", "x").unwrap().errors.is_none());
+    }
+}

@@ -1,0 +1,168 @@
+//! Taking a job up: its `open/` record, its pinned input and layout in `0-job.json`, and its claim on the output.
+
+use anyhow::Context as _;
+use model::facts::SCHEMA;
+use model::{
+    EndFact, JobFact, JobSpec, OpenJob, OutputClaim, PinnedInput, Refusal, RefusalCode, TableInfo, Team, keys,
+};
+use runtime::locations::{Location, Pinned, ReadError};
+use runtime::{PutOnce, cpu};
+use tables::{OpenStep, Opener};
+
+use crate::decide::{Ownership, check_table, ownership};
+use crate::{Splitter, Stop};
+
+impl Splitter {
+    /// Puts `open/<job>`, unless it is there.
+    pub(crate) async fn open(&self, spec: &JobSpec, team: &Team) -> anyhow::Result<()> {
+        let clock = &self.context.clock;
+        let open = OpenJob {
+            schema: SCHEMA,
+            nonce: clock.nonce(),
+            team: team.clone(),
+            spec: spec.clone(),
+            opened_at: clock.now(),
+        };
+        self.context.store.put_once(&keys::open(&spec.id), &open).await?;
+        Ok(())
+    }
+
+    /// The job fact: the one that is there, or one made by looking at the input. Then the checks that need the table,
+    /// and the claim on the output. Whatever is wrong is a refusal; the job fact is put all the same.
+    pub(crate) async fn take_up(&self, spec: &JobSpec, team: &Team) -> Result<JobFact, Stop> {
+        let key = keys::job(&spec.id);
+        let found = self.context.store.get_json::<JobFact>(&key).await.map_err(anyhow::Error::from)?;
+        let (fact, refusal) = match found {
+            Some(fact) => (fact, None),
+            None => self.put_job_fact(spec, team).await?,
+        };
+        if let Some(refusal) = refusal {
+            return Err(refusal.into());
+        }
+        let table = self.table_of(&fact)?;
+        check_table(spec, table)?;
+        self.own_output(&fact).await?;
+        Ok(fact)
+    }
+
+    /// The layout in a job fact. A fact without one was put by a run that then refused the job and died before it could
+    /// say so.
+    fn table_of<'f>(&self, fact: &'f JobFact) -> Result<&'f TableInfo, Refusal> {
+        let gone =
+            || Refusal::new(RefusalCode::InputMissing, "the input could not be opened when the job was taken up");
+        fact.table.as_ref().ok_or_else(gone)
+    }
+
+    async fn put_job_fact(&self, spec: &JobSpec, team: &Team) -> Result<(JobFact, Option<Refusal>), Stop> {
+        let (input, table, refusal) = match self.inspect(spec, team).await {
+            Ok((input, table)) => (Some(input), Some(table), None),
+            Err(Stop::Refused(refusal)) => (None, None, Some(refusal)),
+            Err(failed) => return Err(failed),
+        };
+        let clock = &self.context.clock;
+        let fact = JobFact {
+            schema: SCHEMA,
+            nonce: clock.nonce(),
+            team: team.clone(),
+            spec: spec.clone(),
+            accepted_at: clock.now(),
+            input,
+            table,
+        };
+        match self.context.store.put_once(&keys::job(&spec.id), &fact).await.map_err(anyhow::Error::from)? {
+            PutOnce::Won => Ok((fact, refusal)),
+            PutOnce::Lost(theirs) => Ok((theirs, None)),
+        }
+    }
+
+    /// Everything that can be checked of a spec and its input before a row is read.
+    async fn inspect(&self, spec: &JobSpec, team: &Team) -> Result<(PinnedInput, TableInfo), Stop> {
+        spec.validate()?;
+        self.providers.of(spec)?;
+        self.context.locations.resolve(&spec.output.uri, team)?;
+        let location = self.context.locations.resolve(&spec.input.uri, team)?;
+        let missing = || {
+            let message = format!("{}: there is nothing there: check the name and the credentials", spec.input.uri);
+            Stop::from(Refusal::new(RefusalCode::InputMissing, message))
+        };
+        let pinned = location.head().await.map_err(|e| read_stop(spec, e))?.ok_or_else(missing)?;
+        let table = self.layout(spec, &location, &pinned).await?;
+        Ok((PinnedInput { etag: pinned.etag, bytes: pinned.bytes }, table))
+    }
+
+    async fn layout(&self, spec: &JobSpec, location: &Location, pinned: &Pinned) -> Result<TableInfo, Stop> {
+        let caps = self.config.caps();
+        let mut opener = Opener::new(&spec.input.uri, pinned.bytes, spec.input.format, spec.input.delimiter, caps);
+        loop {
+            match cpu::run_blocking_section(|| opener.step()).map_err(|e| table_stop(spec, e))? {
+                OpenStep::Done(table) => return Ok(table),
+                OpenStep::Need(ranges) => {
+                    let pieces = location.read(&ranges, &pinned.etag).await.map_err(|e| read_stop(spec, e))?;
+                    ranges.into_iter().zip(pieces).for_each(|(range, bytes)| opener.push(range, bytes));
+                }
+            }
+        }
+    }
+
+    /// Makes the output this job's, or refuses.
+    async fn own_output(&self, fact: &JobFact) -> Result<(), Stop> {
+        let uri = &fact.spec.output.uri;
+        let location = self.context.locations.resolve(uri, &fact.team)?;
+        let store = &self.context.store;
+        loop {
+            let latest = self.latest_claim(uri).await?;
+            let exists = location.exists().await.map_err(|e| read_stop(&fact.spec, e))?;
+            let seen = latest.as_ref().map(|(n, claim, ended)| (*n, claim, *ended));
+            match ownership(&fact.spec.id, &fact.spec, seen, exists) {
+                Ownership::Ours => return Ok(()),
+                Ownership::Refuse(refusal) => return Err(refusal.into()),
+                Ownership::Claim(n) => {
+                    let (job, nonce) = (fact.spec.id.clone(), self.context.clock.nonce());
+                    let claim = OutputClaim { schema: SCHEMA, nonce, job, uri: uri.clone() };
+                    // Won or lost, the next look says whose it is.
+                    store.put_once(&keys::output_claim(uri, n), &claim).await.map_err(anyhow::Error::from)?;
+                }
+            }
+        }
+    }
+
+    /// The latest claim on an output, and whether its job has ended.
+    async fn latest_claim(&self, uri: &str) -> anyhow::Result<Option<(u32, OutputClaim, bool)>> {
+        let store = &self.context.store;
+        let listed = store.list(&keys::output_claims(uri)).await?;
+        let numbers = listed.iter().filter_map(|listed| match keys::parse(&listed.key) {
+            Some(keys::Key::OutputClaim(_, n)) => Some(n),
+            _ => None,
+        });
+        let Some(n) = numbers.max() else { return Ok(None) };
+        let claim: OutputClaim =
+            store.get_json(&keys::output_claim(uri, n)).await?.context("a listed claim is gone")?;
+        let ended = store.get_json::<EndFact>(&keys::end(&claim.job)).await?.is_some();
+        Ok(Some((n, claim, ended)))
+    }
+}
+
+/// A failed read of the input: a changed or vanished input refuses the job, the rest passes.
+pub(crate) fn read_stop(spec: &JobSpec, error: ReadError) -> Stop {
+    let uri = &spec.input.uri;
+    match error {
+        ReadError::Changed { .. } => {
+            let message = format!("{uri} changed while it was read: submit the job again under a new id");
+            Refusal::new(RefusalCode::InputChanged, message).into()
+        }
+        ReadError::Missing { .. } => Refusal::new(RefusalCode::InputMissing, format!("{uri} is gone")).into(),
+        error @ ReadError::Denied { .. } => {
+            let message = format!("{error}: check the credentials and the bucket's policy");
+            Refusal::new(RefusalCode::LocationRefused, message).into()
+        }
+        error @ ReadError::Transient { .. } => Stop::Failed(error.into()),
+    }
+}
+
+/// A failure of the decoder: what it says of the input refuses the job, with the input's name before it.
+pub(crate) fn table_stop(spec: &JobSpec, error: tables::Error) -> Stop {
+    match error.refusal() {
+        Some(refusal) => Refusal::new(refusal.code, format!("{}: {}", spec.input.uri, refusal.message)).into(),
+        None => Stop::Failed(error.into()),
+    }
+}

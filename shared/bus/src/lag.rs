@@ -1,0 +1,67 @@
+//! Lag: how many records a group has still to finish.
+
+use crate::window;
+
+/// The lag of a group on a topic, over all partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The records that the group has not finished: end − committed − finished beyond the commit. Offsets that hold no
+    /// record (compaction, transaction markers) count until the group's mark has passed them.
+    pub exact: u64,
+    /// What other tools show: end − committed.
+    pub raw: u64,
+}
+
+impl Lag {
+    /// Adds a partition that holds offsets `low..end`. `committed` is the group's offset and its metadata, if it ever
+    /// committed one. An offset outside the log (truncated, or the topic made anew) counts as a consumer would go on
+    /// there: from `low`.
+    pub(crate) fn add(&mut self, low: i64, end: i64, committed: Option<(i64, &str)>) {
+        let (from, finished) = match committed {
+            Some((offset, metadata)) if (low..=end).contains(&offset) => (offset, window::decode(metadata, offset)),
+            _ => (low, Vec::new()),
+        };
+        let raw = end.saturating_sub(from).max(0).unsigned_abs();
+        let beyond: u64 = finished.iter().map(|run| (run.end.min(end) - run.start.min(end)).unsigned_abs()).sum();
+        self.raw += raw;
+        self.exact += raw.saturating_sub(beyond);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Window;
+
+    fn lag(low: i64, end: i64, committed: Option<(i64, &str)>) -> (u64, u64) {
+        let mut lag = Lag::default();
+        lag.add(low, end, committed);
+        (lag.exact, lag.raw)
+    }
+
+    #[test]
+    fn a_group_that_never_committed_has_all_that_is_kept_before_it() {
+        assert_eq!(lag(30, 100, None), (70, 70));
+    }
+
+    #[test]
+    fn what_is_finished_beyond_the_mark_does_not_count() {
+        let mut window = Window::starting_at(40, "");
+        for offset in 40..50 {
+            assert!(window.deliver(offset));
+        }
+        for offset in [42, 43, 49] {
+            assert!(window.finish(offset));
+        }
+        let (mark, metadata) = window.position().unwrap();
+        assert_eq!(lag(0, 60, Some((mark, &metadata))), (17, 20));
+        // The end may be older than the commit's metadata: nothing counts twice.
+        assert_eq!(lag(0, 43, Some((mark, &metadata))), (2, 3));
+    }
+
+    #[test]
+    fn a_commit_outside_the_log_counts_from_its_start() {
+        assert_eq!(lag(50, 60, Some((10, ""))), (10, 10));
+        assert_eq!(lag(0, 5, Some((100, ""))), (5, 5));
+    }
+}

@@ -1,0 +1,132 @@
+//! A job as the rooms behind the splitter see it: what its facts say, ready for use, and kept for the next batch.
+//!
+//! Events are hints. What a room acts on is looked up here: the job from `0-job.json` and `2-plan.json`, a batch attempt
+//! from the plan or from the result fact that orders it. Both are immutable, so they may be kept.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use model::{BatchId, BatchRef, JobFact, JobId, JobSpec, PlanFact, PlanOutcome, ResultFact, TableInfo, Team, keys};
+use providers::{Provider, Providers};
+use runtime::Store;
+
+use crate::Requests;
+
+/// How many jobs are kept; a job beyond them is read again.
+const KEPT: usize = 64;
+
+/// A planned job.
+pub struct Job {
+    /// Its spec.
+    pub spec: JobSpec,
+    /// Its team.
+    pub team: Team,
+    /// The input's layout.
+    pub table: TableInfo,
+    /// After this time nothing new is tried.
+    pub deadline: Timestamp,
+    /// First attempts, by number from 1.
+    pub batches: Vec<BatchRef>,
+    /// Makes its requests.
+    pub requests: Requests,
+    /// Answers them.
+    pub provider: Arc<dyn Provider>,
+}
+
+/// An event that no fact stands behind: it was forged, or its job's objects were removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// There is no plan.
+    #[error("job {0} has no plan with batches: the event is not from a room of this store")]
+    Job(JobId),
+    /// No fact orders this batch attempt.
+    #[error("job {0} has no batch attempt {1}: the event is not from a room of this store")]
+    Batch(JobId, BatchId),
+    /// The provider was removed from the settings after the job was planned.
+    #[error("job {0} needs the provider of {1}, which is not in the settings: add it, then replay this event")]
+    Provider(JobId, String),
+}
+
+impl Unknown {
+    /// The stable code for the dead letter.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Job(_) => "unknown_job",
+            Self::Batch(..) => "unknown_batch",
+            Self::Provider(..) => "unknown_provider",
+        }
+    }
+}
+
+/// The jobs that a room met lately.
+pub struct Jobs {
+    store: Store,
+    providers: Providers,
+    kept: Mutex<VecDeque<Arc<Job>>>,
+}
+
+impl Jobs {
+    /// None yet.
+    #[must_use]
+    pub fn new(store: &Store, providers: Providers) -> Self {
+        Self { store: store.clone(), providers, kept: Mutex::default() }
+    }
+
+    /// A job by its facts.
+    ///
+    /// # Errors
+    /// When the store can't be read; the inner error when no plan stands behind the id.
+    pub async fn get(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
+        if let Some(job) = self.find(id) {
+            return Ok(Ok(job));
+        }
+        let fact = self.store.get_json::<JobFact>(&keys::job(id)).await?;
+        let plan = self.store.get_json::<PlanFact>(&keys::plan(id)).await?;
+        let (Some(fact), Some(plan)) = (fact, plan) else { return Ok(Err(Unknown::Job(id.clone()))) };
+        let job = match self.assemble(fact, plan)? {
+            Ok(job) => Arc::new(job),
+            Err(unknown) => return Ok(Err(unknown)),
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(Arc::clone(&job));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        Ok(Ok(job))
+    }
+
+    fn find(&self, id: &JobId) -> Option<Arc<Job>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|job| job.spec.id == *id).map(Arc::clone)
+    }
+
+    fn assemble(&self, fact: JobFact, plan: PlanFact) -> anyhow::Result<Result<Job, Unknown>> {
+        let id = fact.spec.id.clone();
+        let (Some(table), PlanOutcome::Planned { deadline, batches, .. }) = (fact.table, plan.outcome) else {
+            return Ok(Err(Unknown::Job(id)));
+        };
+        let Ok(provider) = self.providers.of(&fact.spec) else {
+            return Ok(Err(Unknown::Provider(id, fact.spec.request.model)));
+        };
+        let requests = Requests::new(&fact.spec, &table, provider.as_ref(), provider.limits().max_line_bytes)?;
+        let provider = Arc::clone(provider);
+        Ok(Ok(Job { spec: fact.spec, team: fact.team, table, deadline, batches, requests, provider }))
+    }
+
+    /// A batch attempt by the fact that orders it: the plan, or the result of the attempt before it.
+    ///
+    /// # Errors
+    /// When the store can't be read; the inner error when no fact orders it.
+    pub async fn batch(&self, job: &Job, id: BatchId) -> anyhow::Result<Result<BatchRef, Unknown>> {
+        let job_id = &job.spec.id;
+        let ordered = if id.attempt == 1 {
+            usize::try_from(id.number).ok().and_then(|n| job.batches.get(n.checked_sub(1)?)).cloned()
+        } else {
+            let before = BatchId { attempt: id.attempt - 1, ..id };
+            self.store.get_json::<ResultFact>(&keys::result(job_id, before)).await?.and_then(|result| result.next)
+        };
+        Ok(ordered.filter(|batch| batch.id == id).ok_or_else(|| Unknown::Batch(job_id.clone(), id)))
+    }
+}

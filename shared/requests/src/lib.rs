@@ -1,0 +1,109 @@
+//! From a row of the caller's table to one encoded request: cells, template, encoder.
+//!
+//! The splitter asks only for the size, the dispatcher for the bytes, and the poller for the size again when rows are
+//! tried once more. All three must come to the same result for the same row, or a batch would exceed its limits or lose
+//! its place in the file: so there is one piece of code for it.
+//!
+//! [`Jobs`] keeps these, and what else the rooms behind the splitter need of a job, by its facts.
+//!
+//! A row that can't become a request is a [`LocalFailure`]: it is carried through the pipeline, never sent, and fails
+//! alone.
+
+mod job;
+
+use arrow::record_batch::RecordBatch;
+use model::{CustomId, FailureKind, JobSpec, Refusal, RefusalCode, TableInfo, Value};
+use prompts::Template;
+use providers::{Encode, Provider};
+use tables::RowValues;
+
+pub use job::{Job, Jobs, Unknown};
+
+/// Why a row can't be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFailure {
+    /// The kind that the row fails with.
+    pub kind: FailureKind,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+/// Makes the requests of one job.
+pub struct Requests {
+    template: Template,
+    encoder: Box<dyn Encode>,
+    values: RowValues,
+    max_line_bytes: u64,
+}
+
+impl Requests {
+    /// Prepares a job's requests over its table. `max_line_bytes` bounds one encoded request.
+    ///
+    /// # Errors
+    /// The refusal when the template does not parse or names a column that the table lacks, or when the parameters
+    /// can't be sent.
+    pub fn new(
+        spec: &JobSpec,
+        table: &TableInfo,
+        provider: &dyn Provider,
+        max_line_bytes: u64,
+    ) -> Result<Self, Refusal> {
+        let template = Template::compile(&spec.request, &table.columns).map_err(|error| error.refusal())?;
+        let invalid = |error: providers::EncodeError| Refusal::new(RefusalCode::SpecInvalid, error.to_string());
+        let encoder = provider.encoder(&spec.request).map_err(invalid)?;
+        let values = RowValues::new(table, template.columns_used())
+            .map_err(|error| Refusal::new(RefusalCode::InputCorrupt, error.to_string()))?;
+        Ok(Self { template, encoder, values, max_line_bytes })
+    }
+
+    /// The exact size of a row's encoded request under this custom id, in bytes.
+    ///
+    /// # Errors
+    /// The reason why the row can't be sent.
+    pub fn size(&self, rows: &RecordBatch, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
+        let prompt = self.prompt(rows, row)?;
+        self.checked_size(&prompt, id)
+    }
+
+    /// Appends a row's encoded request, with its line feed, to `out`.
+    ///
+    /// # Errors
+    /// The reason why the row can't be sent; `out` is as it was.
+    pub fn encode(
+        &self,
+        rows: &RecordBatch,
+        row: usize,
+        id: &CustomId<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), LocalFailure> {
+        let prompt = self.prompt(rows, row)?;
+        self.encoder.encode(id, &prompt, out);
+        Ok(())
+    }
+
+    fn prompt(&self, rows: &RecordBatch, row: usize) -> Result<String, LocalFailure> {
+        let mut cells: Vec<Value<'_>> = Vec::with_capacity(self.template.columns_used().len());
+        self.values
+            .values(rows, row, &mut cells)
+            .map_err(|error| LocalFailure { kind: FailureKind::BadRow, message: error.to_string() })?;
+        let prompt = self
+            .template
+            .render(&cells)
+            .map_err(|error| LocalFailure { kind: error.kind(), message: error.to_string() })?;
+        if prompt.user.trim().is_empty() {
+            let message = "the rendered prompt is empty".to_owned();
+            return Err(LocalFailure { kind: FailureKind::EmptyPrompt, message });
+        }
+        Ok(prompt.user)
+    }
+
+    fn checked_size(&self, prompt: &str, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
+        let bytes = self.encoder.encoded_len(id, prompt);
+        // Room for the longest row number, so that a row that fits here fits at any place of a batch.
+        if bytes + 10 > self.max_line_bytes {
+            let message = format!("the encoded request is {bytes} bytes: at most {} can be sent", self.max_line_bytes);
+            return Err(LocalFailure { kind: FailureKind::TooLarge, message });
+        }
+        Ok(bytes)
+    }
+}

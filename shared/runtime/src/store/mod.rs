@@ -1,0 +1,223 @@
+//! The store: facts, which are put once, and data objects, which are streamed.
+//!
+//! **Promise.** [`Store::put_once`] tells the truth about who won a key, whatever the server's replies say. An
+//! [`ObjectWriter`] shows nothing before it is finished. [`Store::list`] gives the whole listing or an error.
+//!
+//! **Why so thin.** All backends go through one trait of `object_store`; what is added is only what the design needs of it,
+//! so a backend is trusted for four things: put if absent (which the probe checks), read after write, whole listings and
+//! atomic objects.
+//!
+//! **What it lacks on purpose.** No compare-and-swap (the local store has none), no rename, no cache: facts are immutable, so
+//! a room may keep what it read.
+
+mod error;
+mod fetch;
+mod open;
+mod put_once;
+mod upload;
+
+#[cfg(test)]
+mod lying;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+use prometheus::IntCounterVec;
+use serde::de::DeserializeOwned;
+
+use crate::settings::StoreSettings;
+
+pub use error::{Error, Result};
+pub use put_once::{Fact, PutOnce};
+pub use upload::{ObjectWriter, Written};
+
+#[cfg(test)]
+pub(crate) use lying::{Fate, Lying};
+pub(crate) use open::s3_bucket;
+pub(crate) use upload::PART_BYTES;
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key, relative to the store's prefix.
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When the store says it was written. Good for liveness, not for safety.
+    pub modified: Timestamp,
+}
+
+/// An object store and a prefix in it. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    prefix: String,
+    part_bytes: usize,
+    /// Counts how puts ended, if anybody wants to know.
+    outcomes: Option<IntCounterVec>,
+}
+
+impl Store {
+    /// The store of the settings.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if the URI or another setting is wrong, or the folder of a local store can't be made.
+    pub fn open(settings: &StoreSettings) -> Result<Self> {
+        open::open(settings)
+    }
+
+    /// A store in a folder, which is made if it is missing. Each put is on the disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if the folder can't be made.
+    pub fn local(dir: &Path) -> Result<Self> {
+        open::local(dir)
+    }
+
+    /// An empty store in memory.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::new(Arc::new(InMemory::new()), "")
+    }
+
+    /// A store on any backend, under a prefix without slashes at its ends.
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self { inner, prefix: prefix.trim_matches('/').to_owned(), part_bytes: PART_BYTES, outcomes: None }
+    }
+
+    /// The same store with another part size for large uploads.
+    #[must_use]
+    pub fn with_part_bytes(self, part_bytes: usize) -> Self {
+        Self { part_bytes, ..self }
+    }
+
+    /// The same store, which counts how its puts of facts end (label `outcome`: `won`, `lost`, `unsure`, `failed`).
+    pub(crate) fn counted_by(self, outcomes: IntCounterVec) -> Self {
+        Self { outcomes: Some(outcomes), ..self }
+    }
+
+    fn count(&self, outcome: &str) {
+        if let Some(outcomes) = &self.outcomes {
+            outcomes.with_label_values(&[outcome]).inc();
+        }
+    }
+
+    /// The backend itself, without the prefix.
+    #[must_use]
+    pub fn backend(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.inner)
+    }
+
+    /// A key with the prefix, as the backend has it.
+    pub(crate) fn path(&self, key: &str) -> Result<Key> {
+        let joined = if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
+        Key::parse(&joined).map_err(|error| Error::InvalidKey { key: key.to_owned(), reason: error.to_string() })
+    }
+
+    /// An object's bytes; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store can't say.
+    pub async fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
+        let read = async {
+            self.inner
+                .get(&self.path(key)?)
+                .await
+                .map_err(Error::reading(key))?
+                .bytes()
+                .await
+                .map_err(Error::reading(key))
+        };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Part of an object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none; [`Error::Unavailable`].
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.inner.get_range(&self.path(key)?, range).await.map_err(Error::reading(key))
+    }
+
+    /// A fact; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if what is there is not one; [`Error::Unavailable`].
+    pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.get_bytes(key).await? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|error| Error::Corrupt {
+            key: key.to_owned(),
+            reason: format!("not the fact that belongs there: {error}"),
+        })
+    }
+
+    /// Whether there is an object.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store can't say.
+    pub async fn exists(&self, key: &str) -> Result<bool> {
+        match self.inner.head(&self.path(key)?).await.map_err(Error::reading(key)) {
+            Ok(_) => Ok(true),
+            Err(Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every object whose key begins with the prefix, in the order of keys: all of them, or an error.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if any page failed.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        // Backends list whole folders; what the last part of the prefix excludes is left out here.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let path = self.path(folder)?;
+        let found: Vec<object_store::ObjectMeta> =
+            self.inner.list(Some(&path)).try_collect().await.map_err(Error::reading(prefix))?;
+        let mut listed: Vec<Listed> = found.into_iter().filter_map(|meta| self.listed(&meta)).collect();
+        listed.retain(|object| object.key.starts_with(prefix));
+        listed.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(listed)
+    }
+
+    fn listed(&self, meta: &object_store::ObjectMeta) -> Option<Listed> {
+        let full = meta.location.as_ref();
+        let key = if self.prefix.is_empty() { full } else { full.strip_prefix(&self.prefix)?.strip_prefix('/')? };
+        let modified = Timestamp::from_millisecond(meta.last_modified.timestamp_millis()).unwrap_or_default();
+        Some(Listed { key: key.to_owned(), bytes: meta.size, modified })
+    }
+
+    /// Removes an object, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; then it may or may not be gone.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        match self.inner.delete(&self.path(key)?).await.map_err(Error::reading(key)) {
+            Ok(()) | Err(Error::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins an object, which is there once the writer is finished. A key that is not valid fails at the first write.
+    #[must_use]
+    pub fn upload(&self, key: &str) -> ObjectWriter {
+        ObjectWriter::to_store(Arc::clone(&self.inner), self.path(key), key, self.part_bytes)
+    }
+}

@@ -1,0 +1,74 @@
+//! One event in its handler: a task that can be aborted, and never takes the loop down with it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::Record;
+use futures::FutureExt;
+
+use super::dead_letter::{self, Letter};
+use super::outbox::{Outbox, Place};
+use crate::context::Context;
+use crate::room::{Received, Room, Verdict};
+
+/// How a task ended.
+pub(super) enum Ended {
+    /// The event is handled, or its letter is sent: finish it.
+    Finished { rejected: bool },
+    /// It comes again after this time.
+    Later(Duration),
+    /// A transient error.
+    Failed(anyhow::Error),
+    /// The handler panicked.
+    Panicked(String),
+}
+
+/// Everything that a task needs.
+pub(super) struct Task {
+    pub(super) context: Context,
+    pub(super) room: Arc<dyn Room>,
+    pub(super) group: String,
+    pub(super) record: Record,
+}
+
+impl Task {
+    /// Handles the event once.
+    pub(super) async fn handle(self, received: Received, place: Arc<Place>) -> Ended {
+        let out = Outbox::of_handler(&self.context, self.room.name(), received.envelope.as_ref(), &place);
+        // A handler keeps what matters in the store, so nothing of it can be left half done in memory.
+        let verdict = AssertUnwindSafe(self.room.handle(&received, &out)).catch_unwind().await;
+        match verdict {
+            Ok(Ok(Verdict::Done)) => Ended::Finished { rejected: false },
+            Ok(Ok(Verdict::Later(wait))) => Ended::Later(wait),
+            Ok(Ok(Verdict::Reject(reason))) => {
+                let letter =
+                    Letter { code: reason.code.to_owned(), message: reason.message, attempts: received.tries + 1 };
+                self.bury(letter).await
+            }
+            Ok(Err(error)) => Ended::Failed(error),
+            Err(panic) => Ended::Panicked(words(&*panic)),
+        }
+    }
+
+    /// Sends the record to the dead letters.
+    pub(super) async fn bury(self, letter: Letter) -> Ended {
+        tracing::error!(
+            room = self.room.name(),
+            topic = self.record.topic,
+            partition = self.record.partition,
+            offset = self.record.offset,
+            code = letter.code,
+            reason = letter.message,
+            "a record goes to the dead letters"
+        );
+        dead_letter::send(&self.context, &self.group, &self.record, &letter).await;
+        self.context.metrics.dead_letter(self.room.name(), &self.record.topic, &letter.code);
+        Ended::Finished { rejected: true }
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}

@@ -1,0 +1,156 @@
+//! The cells of one record. Only those that are asked for are unescaped, and only a cell with a doubled quote is copied.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr_iter};
+use model::table::CsvDialect;
+
+use super::records::line_ending;
+use crate::input::Error;
+
+/// The line ending of a record as a reader gave it: `\n`, `\r\n`, a lone `\r` at the file's end, or nothing.
+#[must_use]
+pub fn terminator(record: &[u8]) -> &[u8] {
+    line_ending(record)
+}
+
+/// Puts the wanted cells of a record into `out` (which is emptied first), as text without quoting. `wanted` are column
+/// indices in ascending order.
+///
+/// # Errors
+/// When the record has too few cells or a wanted cell is not UTF-8: the reader reports such rows as faults, so their
+/// cells are not to be asked for.
+pub fn cells<'a>(
+    record: &'a [u8],
+    dialect: &CsvDialect,
+    wanted: &[usize],
+    out: &mut Vec<Cow<'a, str>>,
+) -> Result<(), Error> {
+    out.clear();
+    let mut wanted = wanted.iter().copied().peekable();
+    for (index, raw) in raw_cells(record, delimiter(dialect)?).enumerate() {
+        let Some(&next) = wanted.peek() else { return Ok(()) };
+        while wanted.next_if_eq(&index).is_some() {
+            out.push(text(raw)?);
+        }
+        if next < index {
+            return Err(Error::data("the wanted columns are not in ascending order"));
+        }
+    }
+    match wanted.next() {
+        None => Ok(()),
+        Some(index) => Err(Error::data(format!("a record has no cell {}", index + 1))),
+    }
+}
+
+/// The delimiter of a dialect as a byte.
+pub(super) fn delimiter(dialect: &CsvDialect) -> Result<u8, Error> {
+    u8::try_from(dialect.delimiter)
+        .ok()
+        .filter(u8::is_ascii)
+        .ok_or_else(|| Error::data(format!("the delimiter {:?} is not ASCII", dialect.delimiter)))
+}
+
+/// The cells of a record as they stand, quotes included.
+pub(super) fn raw_cells(record: &[u8], delimiter: u8) -> RawCells<'_> {
+    RawCells { rest: Some(&record[..record.len() - line_ending(record).len()]), delimiter }
+}
+
+/// An iterator over raw cells; see [`raw_cells`].
+pub(super) struct RawCells<'a> {
+    rest: Option<&'a [u8]>,
+    delimiter: u8,
+}
+
+impl<'a> Iterator for RawCells<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest.take()?;
+        let from = if rest.first() == Some(&b'"') { closing_quote(rest).map_or(rest.len(), |i| i + 1) } else { 0 };
+        match memchr(self.delimiter, &rest[from..]) {
+            None => Some(rest),
+            Some(offset) => {
+                self.rest = Some(&rest[from + offset + 1..]);
+                Some(&rest[..from + offset])
+            }
+        }
+    }
+}
+
+/// Where the quoted cell at the front of `text` is closed.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += memchr(b'"', &text[at..])?;
+        if text.get(at + 1) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+/// A raw cell as text.
+pub(super) fn text(raw: &[u8]) -> Result<Cow<'_, str>, Error> {
+    let text = std::str::from_utf8(raw).map_err(|error| Error::data(format!("a cell is not UTF-8: {error}")))?;
+    let Some(inner) = text.strip_prefix('"') else { return Ok(Cow::Borrowed(text)) };
+    // A reader's sound record has nothing behind the closing quote; a malformed one is taken as far as it goes.
+    let inner = inner.strip_suffix('"').unwrap_or(inner);
+    if memchr_iter(b'"', inner.as_bytes()).next().is_none() {
+        return Ok(Cow::Borrowed(inner));
+    }
+    Ok(Cow::Owned(inner.replace("\"\"", "\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialect(delimiter: char) -> CsvDialect {
+        CsvDialect {
+            delimiter,
+            bom: false,
+            header: "a,b\n".into(),
+            quote_all: false,
+            line_ending: "\n".into(),
+            gzip: false,
+        }
+    }
+
+    fn some(record: &str, wanted: &[usize]) -> Vec<String> {
+        let mut out = Vec::new();
+        cells(record.as_bytes(), &dialect(','), wanted, &mut out).unwrap();
+        out.into_iter().map(Cow::into_owned).collect()
+    }
+
+    #[test]
+    fn cells_come_as_text_without_their_quoting() {
+        assert_eq!(
+            some("007,\"a \"\"b\"\"\", sp ,\"\",,\"x\r\ny\"\r\n", &[0, 1, 2, 3, 4, 5]),
+            ["007", "a \"b\"", " sp ", "", "", "x\r\ny"]
+        );
+    }
+
+    #[test]
+    fn only_the_wanted_cells_come() {
+        assert_eq!(some("a,\"b,c\",d,e\n", &[1, 3]), ["b,c", "e"]);
+        assert_eq!(some("a,b", &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_quote_inside_an_unquoted_cell_is_data() {
+        assert_eq!(some("5\" x,b\"\"\n", &[0, 1]), ["5\" x", "b\"\""]);
+    }
+
+    #[test]
+    fn a_cell_without_a_doubled_quote_is_not_copied() {
+        let mut out = Vec::new();
+        cells(b"\"a\",b\n", &dialect(','), &[0, 1], &mut out).unwrap();
+        assert!(out.iter().all(|cell| matches!(cell, Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn a_missing_cell_is_an_error() {
+        assert!(cells(b"a,b\n", &dialect(','), &[2], &mut Vec::new()).is_err());
+    }
+}

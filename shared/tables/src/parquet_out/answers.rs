@@ -1,0 +1,69 @@
+//! The added columns of one row group.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Builder, StringBuilder};
+use arrow::datatypes::FieldRef;
+use model::FailureKind;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
+
+use crate::Error;
+use crate::result::{Answers, FinalRow};
+
+/// Answers are handed to the encoder when they come to this many bytes: what waits is then compressed.
+const ENCODE_BYTES: usize = 1 << 20;
+
+/// Reads as many answers as the row group has rows, and encodes them into the columns' writers.
+pub(super) fn encode(
+    rows: usize,
+    answers: &mut dyn Answers,
+    fields: &[FieldRef],
+    mut writers: Vec<ArrowColumnWriter>,
+) -> Result<Vec<ArrowColumnChunk>, Error> {
+    let mut builders = Builders::default();
+    for row in 0..rows {
+        let answer = answers.next_row()?;
+        builders.append(&answer);
+        if builders.bytes >= ENCODE_BYTES || row + 1 == rows {
+            for ((field, writer), column) in fields.iter().zip(&mut writers).zip(std::mem::take(&mut builders).finish())
+            {
+                for leaf in compute_leaves(field, &column)? {
+                    writer.write(&leaf)?;
+                }
+            }
+        }
+    }
+    writers.into_iter().map(|writer| Ok(writer.close()?)).collect()
+}
+
+#[derive(Default)]
+struct Builders {
+    bytes: usize,
+    /// Response, error, status, error kind, finish reason, model.
+    texts: [StringBuilder; 6],
+    /// Input, cached, output, reasoning, attempts.
+    counts: [Int64Builder; 5],
+}
+
+impl Builders {
+    fn append(&mut self, row: &FinalRow<'_>) {
+        let error = row.error_cell();
+        self.bytes += row.response.map_or(0, str::len) + error.as_deref().map_or(0, str::len) + 64;
+        let kind = row.error_kind.map(FailureKind::as_str);
+        let texts = [row.response, error.as_deref(), Some(row.status.as_str()), kind, row.finish_reason, row.model];
+        for (builder, text) in self.texts.iter_mut().zip(texts) {
+            builder.append_option(text);
+        }
+        let usage = row.usage;
+        let counts = [usage.input, usage.cached, usage.output, usage.reasoning, Some(row.attempts.into())];
+        for (builder, count) in self.counts.iter_mut().zip(counts) {
+            builder.append_option(count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
+        }
+    }
+
+    fn finish(mut self) -> Vec<ArrayRef> {
+        let texts = self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let counts = self.counts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        texts.chain(counts).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! Result data: how each row of one attempt at one batch ended, as one Parquet file. Row *i* of it is row *i* of the
+//! attempt's batch data, so that merging is a zip and needs no join.
+//!
+//! | position | name | type |
+//! |---|---|---|
+//! | 0 | `_row` | UInt64, the row of the input |
+//! | 1 | `status` | Utf8: `answered`, `failed` or `retried` |
+//! | 2–6 | `response`, `error_kind`, `error`, `finish_reason`, `model` | Utf8, nullable |
+//! | 7–10 | `input_tokens`, `cached_tokens`, `output_tokens`, `reasoning_tokens` | UInt64, nullable |
+//! | 11 | `tries` | UInt32: the row's failures so far |
+//!
+//! Row groups are bounded as those of batch data are. What is said of the file is in the fact that names it.
+//!
+//! [`FinalRow`] is what the merger makes of a row's results over all attempts, and what both output writers write: here
+//! too is how its cells look, so that CSV and Parquet can't differ.
+
+mod final_row;
+mod reader;
+mod writer;
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use model::{FailureKind, RowStatus, Tokens};
+
+pub use final_row::{Answers, FinalRow};
+pub use reader::{ResultReader, ResultRows};
+pub use writer::ResultWriter;
+
+/// The columns, as the essay lists them.
+pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let count = |name: &str| Field::new(name, DataType::UInt64, true);
+    Arc::new(Schema::new(vec![
+        Field::new("_row", DataType::UInt64, false),
+        Field::new("status", DataType::Utf8, false),
+        text("response"),
+        text("error_kind"),
+        text("error"),
+        text("finish_reason"),
+        text("model"),
+        count("input_tokens"),
+        count("cached_tokens"),
+        count("output_tokens"),
+        count("reasoning_tokens"),
+        Field::new("tries", DataType::UInt32, false),
+    ]))
+});
+
+/// The tokens of one row, as far as the provider said them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Prompt tokens, the cached ones included.
+    pub input: Option<u64>,
+    /// Prompt tokens that were read from the provider's cache.
+    pub cached: Option<u64>,
+    /// Completion tokens, the reasoning ones included.
+    pub output: Option<u64>,
+    /// Completion tokens spent on reasoning.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// The tokens for adding up; what was not said counts nothing.
+    #[must_use]
+    pub fn tokens(self) -> Tokens {
+        let known = |count: Option<u64>| count.unwrap_or(0);
+        Tokens {
+            input: known(self.input),
+            cached: known(self.cached),
+            output: known(self.output),
+            reasoning: known(self.reasoning),
+        }
+    }
+}
+
+impl From<Tokens> for Usage {
+    fn from(tokens: Tokens) -> Self {
+        Self {
+            input: Some(tokens.input),
+            cached: Some(tokens.cached),
+            output: Some(tokens.output),
+            reasoning: Some(tokens.reasoning),
+        }
+    }
+}
+
+/// How one row ended in one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultRow<'a> {
+    /// The row of the input, from 0.
+    pub row: u64,
+    /// Answered, failed for good, or tried again.
+    pub status: RowStatus,
+    /// The answer.
+    pub response: Option<&'a str>,
+    /// Why it failed.
+    pub error_kind: Option<FailureKind>,
+    /// The message for it.
+    pub error: Option<&'a str>,
+    /// Why the model stopped.
+    pub finish_reason: Option<&'a str>,
+    /// The model that answered, as it names itself.
+    pub model: Option<&'a str>,
+    /// Tokens.
+    pub usage: Usage,
+    /// The row's failures so far, this attempt's included.
+    pub tries: u32,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

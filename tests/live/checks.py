@@ -1,0 +1,48 @@
+"""The live tests' small runner: named checks, one line each, a count at the end. Nothing is skipped."""
+
+import sys
+import time
+import traceback
+
+
+class Checks:
+    """Runs functions and counts."""
+
+    def __init__(self):
+        self.passed, self.failed = 0, 0
+
+    def run(self, name, function, *arguments):
+        """Runs one check: it fails by raising. Returns whether it passed."""
+        began = time.monotonic()
+        try:
+            function(*arguments)
+        except Exception as error:  # a check's failure must not end the others
+            self.failed += 1
+            print(f"FAIL {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            print("     " + str(error).replace("\n", "\n     "), flush=True)
+            if not isinstance(error, Wrong):
+                traceback.print_exc(file=sys.stdout)
+            return False
+        self.passed += 1
+        print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        return True
+
+    def refuse(self, name, why):
+        """Counts a check as failed that can't be tried: nothing is skipped."""
+        self.failed += 1
+        print(f"FAIL {name}: not tried, because {why}", flush=True)
+
+    def close(self):
+        """Prints the count; the exit code."""
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 1 if self.failed or not self.passed else 0
+
+
+class Wrong(Exception):
+    """A check's finding: what was expected and what was found."""
+
+
+def expect(true, message):
+    """Raises Wrong with the message unless true."""
+    if not true:
+        raise Wrong(message)

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""The live tests. `tests/run` calls this in the parts' Python; by hand:
+
+    .parts/venv/bin/python tests/live/run.py laptop cluster rust       or one or two of them
+    .parts/venv/bin/python tests/live/run.py laptop --keep
+
+laptop   `batchmill run`: public tables, kills, bad input                     (no servers)
+cluster  four services as processes on a real Kafka and a real S3
+rust     the Rust tests against the same servers (`cargo test --test live`)
+
+Prints one line a check, and `N passed, N failed` at the end. When something failed, or with --keep, the working folder
+with every log stays, and its path is printed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "oracle")]
+
+import cluster  # noqa: E402
+import laptop  # noqa: E402
+import settings  # noqa: E402
+from checks import Checks, Wrong  # noqa: E402
+from servers import S3, Kafka  # noqa: E402
+
+STAGES = ["laptop", "cluster", "rust"]
+
+
+def rust(checks, kafka, s3):
+    """The conformance tests in Rust; their counts are added to ours."""
+    env = {**os.environ, **s3.environment(), "BATCHMILL_TEST_KAFKA": kafka.brokers,
+           "BATCHMILL_TEST_S3_ENDPOINT": s3.endpoint, "BATCHMILL_TEST_S3_BUCKET": s3.bucket}
+    # The whole workspace, so that cargo keeps the features, and with them the build, of the other test runs.
+    done = subprocess.run(["cargo", "test", "--workspace", "--test", "live"], cwd=settings.REPO, env=env,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    print(done.stdout, flush=True)
+    found = re.findall(r"^test result: .*? (\d+) passed; (\d+) failed", done.stdout, re.MULTILINE)
+    checks.passed += sum(int(passed) for passed, _ in found)
+    checks.failed += sum(int(failed) for _, failed in found)
+    if done.returncode != 0 and not any(int(failed) for _, failed in found) or not found:
+        raise Wrong(f"cargo test ended with {done.returncode}")
+
+
+def with_servers(checks, stages, folder):
+    """The stages that need Kafka and S3, on one of each."""
+    with S3(folder, settings.BUCKET) as s3, Kafka(folder) as kafka:
+        print(f"Kafka at {kafka.brokers}, S3 at {s3.endpoint}", flush=True)
+        if "cluster" in stages:
+            cluster.run(checks, folder / "cluster", kafka, s3)
+        if "rust" in stages:
+            checks.run("rust: tests on Kafka and S3", rust, checks, kafka, s3)
+
+
+def main():
+    """The command."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    arguments.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all when none is named")
+    arguments.add_argument("--keep", action="store_true", help="keep the working folder")
+    options = arguments.parse_args()
+    stages = options.stages or STAGES
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        arguments.error(f"unknown stage {unknown[0]}: there are {', '.join(STAGES)}")
+    if not settings.binary().exists():
+        print(f"{settings.binary()} is missing: cargo build --workspace --all-targets, or set BATCHMILL_BIN\n0 passed, 1 failed")
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
+    checks, folder = Checks(), Path(tempfile.mkdtemp(prefix="batchmill-live-"))
+    try:
+        if "laptop" in stages:
+            laptop.run(checks, folder / "laptop")
+        if set(stages) & {"cluster", "rust"}:
+            checks.run("servers: Kafka and S3", with_servers, checks, stages, folder)
+    finally:
+        if checks.failed or options.keep:
+            print(f"logs are in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder)
+    return checks.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
