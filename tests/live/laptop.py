@@ -72,6 +72,24 @@ def products(folder):
     expect((settings.ledger(data).read_bytes(), output.read_bytes()) == before, "the second run changed or paid something")
 
 
+def made_table(make, template, folder):
+    """A table made for its quirks, in small batches, then the oracle."""
+    source, data = make(folder), folder / "data"
+    batchmill(settings.run_words(settings.binary(), source, template, "sim/digest", "--batch-rows", "999", data=data),
+              folder)
+    judge(source, settings.default_output(source), template, data)
+
+
+def empty_prompt(folder):
+    """A row without a prompt fails alone and is never paid: exit code 3, also when run again."""
+    source, data = written("id,title\n1,a\n2,\n3,c\n")(folder), folder / "data"
+    words = settings.run_words(settings.binary(), source, "{{ title }}", "sim/digest", data=data)
+    batchmill(words, folder, code=3)
+    judge(source, settings.default_output(source), "{{ title }}", data)
+    batchmill(words, folder, code=3)
+    expect(paid(data) == 2, f"{paid(data)} rows paid")
+
+
 def details(folder):
     """More columns, and another name for the answer's."""
     shutil.copy(PRODUCTS, folder)
@@ -198,6 +216,9 @@ def run(checks, folder):
 
     checks.run("run: the README's command", products, place("products"))
     checks.run("run: details and another response column", details, place("details"))
+    checks.run("run: an odd CSV", made_table, tables.odd_csv, tables.ODD_CSV_TEMPLATE, place("odd csv"))
+    checks.run("run: Parquet of many types", made_table, tables.types, tables.TYPES_TEMPLATE, place("types"))
+    checks.run("run: a row with an empty prompt", empty_prompt, place("empty prompt"))
     for name, form in JOBS:
         checks.run(f"run: {name} ({form})", real_table, name, form, place(f"{name} {form}"))
     for moment in MOMENTS:

@@ -315,19 +315,19 @@ class S3(Server):
                                request_timeout=30, connect_timeout=5)
 
     def put(self, key, path):
-        """Uploads a file."""
-        with open(path, "rb") as source, self.files().open_output_stream(f"{self.bucket}/{key}") as out:
+        """Uploads a file as it is (by default pyarrow compresses what is called `.gz`)."""
+        with open(path, "rb") as source, self.files().open_output_stream(f"{self.bucket}/{key}", compression=None) as out:
             shutil.copyfileobj(source, out, 1 << 20)
 
     def get(self, key, path):
-        """Downloads an object."""
-        with self.files().open_input_stream(f"{self.bucket}/{key}") as source, open(path, "wb") as out:
+        """Downloads an object as it is."""
+        with self.files().open_input_stream(f"{self.bucket}/{key}", compression=None) as source, open(path, "wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
 
     def read(self, key):
         """An object's bytes, or None when there is none."""
         try:
-            with self.files().open_input_stream(f"{self.bucket}/{key}") as source:
+            with self.files().open_input_stream(f"{self.bucket}/{key}", compression=None) as source:
                 return source.read()
         except FileNotFoundError:
             return None

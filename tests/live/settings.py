@@ -68,7 +68,7 @@ def config(folder, room, kafka, s3, simulator_url, admin_port):
 
 def environment(s3):
     """The environment of every service: secrets come from nowhere else."""
-    return {**os.environ, **s3.environment(), "SIM_API_KEY": "test-key", "NO_COLOR": "1"}
+    return {**os.environ, **s3.environment(), "NO_COLOR": "1"}
 
 
 def room_words(command, room, settings):

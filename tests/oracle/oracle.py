@@ -16,6 +16,7 @@ It prints `rows N ok` and exits 0, or the first differences and exits 1; 2 means
 """
 
 import argparse
+import base64
 import csv
 import datetime
 import decimal
@@ -23,6 +24,8 @@ import gzip
 import hashlib
 import itertools
 import json
+import math
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -70,10 +73,31 @@ def text_of(value):
     if isinstance(value, decimal.Decimal):
         return format(value, "f")
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
+        return time_text(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json_text(value)
     return str(value)
+
+
+def time_text(value):
+    """ISO 8601, fractional digits only as needed, UTC as Z."""
+    text = re.sub(r"(\.\d*?)0+(?=$|[+-])", r"\1", value.isoformat()) if getattr(value, "microsecond", 0) \
+        else value.isoformat()
+    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+
+
+def json_text(value):
+    """A value within a list or struct, as compact JSON: NaN and infinities are null, dates and decimals are text."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(json_text, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json_text(str(name))}:{json_text(item)}" for name, item in value.items()) + "}"
+    if value is None or isinstance(value, float) and not math.isfinite(value):
+        return "null"
+    text = text_of(value)
+    return text if isinstance(value, (bool, int, float)) else json.dumps(text, ensure_ascii=False)
 
 
 def float_text(value):
@@ -100,9 +124,9 @@ class Prompts:
         return list(names) if "row" in self.used else [name for name in names if name in self.used]
 
     def render(self, names, values):
-        """The prompt of one row."""
+        """The prompt of one row. `row` is always the whole row, also beside a column of that name."""
         row = dict(zip(names, values))
-        return self.template.render({"row": row, **row})
+        return self.template.render({**row, "row": row})
 
 
 def sha256(text):
@@ -316,6 +340,13 @@ def check_schema(source, output, task):
             task.differences.add(f"column {name}: {output.field(name).type} is not text")
 
 
+def prompt_values(column):
+    """A column's values as prompts have them: of a 32-bit float the shortest digits that give it again, maps as dicts."""
+    if str(column.type) == "float":
+        return [None if text is None else float(text) for text in column.cast("string").to_pylist()]
+    return column.to_pylist(maps_as_pydicts="strict")
+
+
 def check_parquet(task):
     """Compares two Parquet files; the number of rows."""
     import pyarrow.parquet
@@ -331,7 +362,7 @@ def check_parquet(task):
         check_columns(number + 1, left, right, names, task.differences)
         answers = right.column(task.response_column).to_pylist()
         errors = right.column(task.error_column).to_pylist()
-        values = [left.column(name).to_pylist() for name in used]
+        values = [prompt_values(left.column(name)) for name in used]
         for at in range(rows):
             task.expected.check(number + at + 1, used, [column[at] for column in values], answers[at], errors[at])
         number += rows

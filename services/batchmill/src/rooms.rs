@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
+use providers::Providers;
 use runtime::{Context, Room};
+
+/// The providers of the settings.
+fn providers(context: &Context) -> anyhow::Result<Providers> {
+    Ok(Providers::open(&context.settings.section("providers")?))
+}
 
 /// The splitter.
 pub(crate) fn splitter(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
-    Ok(Arc::new(splitter::Splitter::new(context)?))
+    Ok(Arc::new(splitter::Splitter::new(context, &providers(context)?)?))
 }
 
 /// The dispatcher.
 pub(crate) fn dispatcher(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
-    Ok(Arc::new(dispatcher::Dispatcher::new(context)?))
+    Ok(Arc::new(dispatcher::Dispatcher::new(context, &providers(context)?)?))
 }
 
 /// The poller.
 pub(crate) fn poller(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
-    Ok(Arc::new(poller::Poller::new(context)?))
+    Ok(Arc::new(poller::Poller::new(context, &providers(context)?)?))
 }
 
 /// The merger.

@@ -29,7 +29,7 @@ const SIMULATOR: &str = "sim";
 
 /// `run`.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let spec = match local_spec(&args) {
+    let mut spec = match local_spec(&args) {
         Ok(spec) => spec,
         Err(error) => return refused_or(error),
     };
@@ -38,17 +38,29 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let data = Data::lock(&args.data)?;
     let mut settings = settings_over(&args.config, &data)?;
-    let simulator = start_simulator(&spec, &data, &mut settings).await?;
+    let simulator = match start_simulator(&spec, &data, &mut settings).await {
+        Ok(simulator) => simulator,
+        Err(error) => return refused_or(error),
+    };
     let shutdown = CancellationToken::new();
     // Other jobs of this folder are left alone: only this one's work is rebuilt, below.
     let mut context = Context::build(settings.load()?, shutdown.clone())?;
     context.reconcile = Reconcile::Off;
+    // A refused job spent nothing, and what was wrong may be right by now: the same command tries again, as a new job.
+    while spec::is_unnamed(&args.job) && was_refused(&context, &spec).await? {
+        spec.id = spec::made_id(&spec, spec.id.as_str())?;
+    }
     let outcome = drive(&context, &spec, args.json).await;
     shutdown.cancel();
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }
     outcome
+}
+
+async fn was_refused(context: &Context, spec: &JobSpec) -> anyhow::Result<bool> {
+    let end = context.store.get_json::<EndFact>(&keys::end(&spec.id)).await?;
+    Ok(end.is_some_and(|end| end.refusal.is_some()))
 }
 
 /// Runs the rooms until the job ends or a signal comes.
@@ -196,6 +208,12 @@ async fn start_simulator(
     let known = settings.load()?.section::<providers::ProviderMap>("providers")?;
     if spec.provider() != SIMULATOR || known.contains_key(SIMULATOR) {
         return Ok(None);
+    }
+    if !simulator::models().any(|name| name == spec.provider_model()) {
+        let known: Vec<String> = simulator::models().map(|name| format!("{SIMULATOR}/{name}")).collect();
+        let (model, known) = (&spec.request.model, known.join(", "));
+        let message = format!("model {model:?}: the simulator has no such model (it has {known})");
+        return Err(Refusal::new(RefusalCode::ModelUnknown, message).into());
     }
     let config = simulator::Config::new(data.folder.join("simulator"));
     let running = simulator::start(config).await?;

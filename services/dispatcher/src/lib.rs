@@ -38,16 +38,15 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// The room, with its settings and providers from the context.
+    /// The room, with its settings from the context.
     ///
     /// # Errors
-    /// When a setting is wrong or a provider is not supported.
-    pub fn new(context: &Context) -> anyhow::Result<Self> {
-        let providers = Providers::open(&context.settings.section("providers")?);
+    /// When a setting is wrong.
+    pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
         Ok(Self {
             config: context.settings.section("dispatcher")?,
             metrics: Metrics::new(&context.registry)?,
-            jobs: Jobs::new(&context.store, providers),
+            jobs: Jobs::new(&context.store, providers.clone()),
             epoch: context.clock.nonce(),
             context: context.clone(),
         })

@@ -144,7 +144,7 @@ impl Groups {
                 let records = records.ok_or_else(|| Error::data("the batch data has no records"))?;
                 for record in records.iter() {
                     let cells = zip.next_row()?.cells(*details);
-                    let cells: Vec<Option<&str>> = cells.iter().map(|cell| Some(cell.as_ref())).collect();
+                    let cells: Vec<Option<&str>> = cells.iter().map(Option::as_deref).collect();
                     output.row(record.unwrap_or_default(), &cells)?;
                 }
                 Ok(Some(output.take()))

@@ -47,12 +47,11 @@ impl Poller {
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn new(context: &Context) -> anyhow::Result<Self> {
-        let providers = Providers::open(&context.settings.section("providers")?);
+    pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
         Ok(Self {
             config: context.settings.section("poller")?,
             metrics: Metrics::new(&context.registry)?,
-            jobs: Jobs::new(&context.store, providers),
+            jobs: Jobs::new(&context.store, providers.clone()),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             watched: Mutex::default(),
             context: context.clone(),

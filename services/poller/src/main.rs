@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 fn main() -> ExitCode {
     runtime::service_main("poller", async |context| {
-        Ok(Arc::new(poller::Poller::new(context)?) as Arc<dyn runtime::Room>)
+        let providers = providers::Providers::open(&context.settings.section("providers")?);
+        Ok(Arc::new(poller::Poller::new(context, &providers)?) as Arc<dyn runtime::Room>)
     })
 }

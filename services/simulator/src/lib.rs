@@ -35,6 +35,11 @@ mod work;
 pub use config::{Args, Config, Pace, main_with};
 pub use server::{Running, Simulator, start};
 
+/// The names of the models that every simulator has.
+pub fn models() -> impl Iterator<Item = &'static str> {
+    models::Model::ALL.into_iter().map(models::Model::name)
+}
+
 /// What can keep a simulator from starting or going on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -49,15 +49,15 @@ enum Stop {
 }
 
 impl Splitter {
-    /// The room, with its settings and providers from the context.
+    /// The room, with its settings from the context.
     ///
     /// # Errors
-    /// When a setting is wrong or a provider is not supported.
-    pub fn new(context: &Context) -> anyhow::Result<Self> {
+    /// When a setting is wrong.
+    pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
         Ok(Self {
             config: context.settings.section("splitter")?,
             metrics: Metrics::new(&context.registry)?,
-            providers: Providers::open(&context.settings.section("providers")?),
+            providers: providers.clone(),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             context: context.clone(),
         })

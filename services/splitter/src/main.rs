@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 fn main() -> ExitCode {
     runtime::service_main("splitter", async |context| {
-        Ok(Arc::new(splitter::Splitter::new(context)?) as Arc<dyn runtime::Room>)
+        let providers = providers::Providers::open(&context.settings.section("providers")?);
+        Ok(Arc::new(splitter::Splitter::new(context, &providers)?) as Arc<dyn runtime::Room>)
     })
 }

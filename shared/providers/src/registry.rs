@@ -155,6 +155,12 @@ impl Providers {
         Self { opened: settings.iter().map(|(name, settings)| (name.clone(), open(name, settings))).collect() }
     }
 
+    /// These providers, made elsewhere: for tests and simulations.
+    #[must_use]
+    pub fn of_map(providers: BTreeMap<String, Arc<dyn Provider>>) -> Self {
+        Self { opened: providers.into_iter().map(|(name, provider)| (name, Ok(provider))).collect() }
+    }
+
     /// The provider of a job's model.
     ///
     /// # Errors

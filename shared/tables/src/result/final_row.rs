@@ -59,15 +59,16 @@ impl<'a> FinalRow<'a> {
         })
     }
 
-    /// The cells as text, in the order of [`model::JobSpec::added_columns`]; what is not there is empty.
+    /// The cells as text, in the order of [`model::JobSpec::added_columns`]; none where there is nothing, so that an
+    /// empty answer and no answer stay two things.
     #[must_use]
-    pub fn cells(&self, details: bool) -> Vec<Cow<'a, str>> {
-        let text = |text: Option<&'a str>| Cow::Borrowed(text.unwrap_or_default());
-        let count = |count: Option<u64>| count.map_or(Cow::Borrowed(""), |count| Cow::Owned(count.to_string()));
-        let mut cells = vec![text(self.response), self.error_cell().unwrap_or_default()];
+    pub fn cells(&self, details: bool) -> Vec<Option<Cow<'a, str>>> {
+        let text = |text: Option<&'a str>| text.map(Cow::Borrowed);
+        let count = |count: Option<u64>| count.map(|count| Cow::Owned(count.to_string()));
+        let mut cells = vec![text(self.response), self.error_cell()];
         if details {
             cells.extend([
-                Cow::Borrowed(self.status.as_str()),
+                Some(Cow::Borrowed(self.status.as_str())),
                 text(self.error_kind.map(FailureKind::as_str)),
                 text(self.finish_reason),
                 text(self.model),
@@ -75,7 +76,7 @@ impl<'a> FinalRow<'a> {
                 count(self.usage.cached),
                 count(self.usage.output),
                 count(self.usage.reasoning),
-                Cow::Owned(self.attempts.to_string()),
+                Some(Cow::Owned(self.attempts.to_string())),
             ]);
         }
         cells

@@ -2,8 +2,14 @@ use model::{BatchId, FailureKind, RowStatus};
 use proptest::prelude::*;
 
 use super::*;
+
 use crate::batch::tests::{file_of, with_damage};
 use crate::batch::{Codec, MAX_GROUP_BYTES, MAX_GROUP_ROWS};
+
+/// The cells of a row, `-` where there is none.
+fn texts(end: &FinalRow<'_>, details: bool) -> Vec<String> {
+    end.cells(details).into_iter().map(|cell| cell.map_or_else(|| "-".to_owned(), |cell| cell.into_owned())).collect()
+}
 
 pub(crate) fn row(row: u64) -> ResultRow<'static> {
     ResultRow {
@@ -76,9 +82,9 @@ fn a_failed_row_shows_its_kind_and_message_and_no_answer() {
         ..row(1)
     };
     let end = FinalRow::new(&last, 3);
-    assert_eq!(end.cells(false), ["", "truncated: cut at 60 tokens"]);
-    let details = ["", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "", "2", "0", "3"];
-    assert_eq!(end.cells(true), details);
+    assert_eq!(texts(&end, false), ["-", "truncated: cut at 60 tokens"]);
+    let details = ["-", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "-", "2", "0", "3"];
+    assert_eq!(texts(&end, true), details);
     assert_eq!(FinalRow { error: None, ..end }.error_cell().as_deref(), Some("truncated"));
 }
 
@@ -86,7 +92,7 @@ fn a_failed_row_shows_its_kind_and_message_and_no_answer() {
 fn an_answered_row_shows_no_error_of_an_earlier_attempt() {
     let last = ResultRow { error_kind: Some(FailureKind::Expired), error: Some("late"), ..row(1) };
     let end = FinalRow::new(&last, 2);
-    assert_eq!(end.cells(true), ["fine", "", "answered", "", "stop", "echo-1", "5", "", "2", "0", "2"]);
+    assert_eq!(texts(&end, true), ["fine", "-", "answered", "-", "stop", "echo-1", "5", "-", "2", "0", "2"]);
     assert_eq!((end.error, end.error_cell()), (None, None));
 }
 
