@@ -18,7 +18,9 @@ fn spec() -> JobSpec {
 }
 
 fn table() -> String {
-    std::iter::once("id,title\r\n".to_owned()).chain((0..10).map(|row| format!("{row},\"a \"\"{row}\"\"\"\r\n"))).collect()
+    std::iter::once("id,title\r\n".to_owned())
+        .chain((0..10).map(|row| format!("{row},\"a \"\"{row}\"\"\"\r\n")))
+        .collect()
 }
 
 fn expected() -> String {
@@ -69,7 +71,8 @@ async fn a_death_at_any_write_costs_nothing() {
 async fn a_process_that_dies_again_and_again_still_ends_its_job() {
     for seed in 0..40u64 {
         let mill = world().await;
-        let mut state = Nonce::from_bits(seed).as_str().bytes().fold(seed, |a, b| a.wrapping_mul(31).wrapping_add(b.into()));
+        let mut state =
+            Nonce::from_bits(seed).as_str().bytes().fold(seed, |a, b| a.wrapping_mul(31).wrapping_add(b.into()));
         let mut lives = 0;
         loop {
             // A small generator of its own: the seed decides all.

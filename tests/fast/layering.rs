@@ -24,12 +24,35 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 const ROOM: &[&str] = &["model", "events", "bus", "runtime", "tables", "prompts", "providers", "requests"];
 const COMMAND: &[&str] = &[
-    "model", "events", "bus", "runtime", "tables", "prompts", "providers", "requests", "splitter", "dispatcher", "poller",
-    "merger", "simulator",
+    "model",
+    "events",
+    "bus",
+    "runtime",
+    "tables",
+    "prompts",
+    "providers",
+    "requests",
+    "splitter",
+    "dispatcher",
+    "poller",
+    "merger",
+    "simulator",
 ];
 const EVERYTHING: &[&str] = &[
-    "model", "events", "bus", "runtime", "tables", "prompts", "providers", "requests", "splitter", "dispatcher", "poller",
-    "merger", "simulator", "batchmill",
+    "model",
+    "events",
+    "bus",
+    "runtime",
+    "tables",
+    "prompts",
+    "providers",
+    "requests",
+    "splitter",
+    "dispatcher",
+    "poller",
+    "merger",
+    "simulator",
+    "batchmill",
 ];
 
 /// Crates that only one of ours may know, and crates that those without IO must not know.
@@ -54,7 +77,8 @@ fn our_crates_depend_on_one_another_in_one_direction_only() {
     assert_eq!(ours, allowed.keys().copied().collect(), "the table names every crate of the workspace");
     for package in &metadata.packages {
         let may = allowed[package.name.as_str()];
-        let wrong: Vec<&str> = used(package).into_iter().filter(|name| ours.contains(name) && !may.contains(name)).collect();
+        let wrong: Vec<&str> =
+            used(package).into_iter().filter(|name| ours.contains(name) && !may.contains(name)).collect();
         assert!(wrong.is_empty(), "{} must not depend on {wrong:?}", package.name);
     }
 }
@@ -63,8 +87,12 @@ fn our_crates_depend_on_one_another_in_one_direction_only() {
 fn a_foreign_protocol_is_known_to_one_crate() {
     let metadata = metadata();
     for (foreign, owner) in ONLY {
-        let knowing: Vec<&str> =
-            metadata.packages.iter().filter(|package| used(package).contains(foreign)).map(|package| package.name.as_str()).collect();
+        let knowing: Vec<&str> = metadata
+            .packages
+            .iter()
+            .filter(|package| used(package).contains(foreign))
+            .map(|package| package.name.as_str())
+            .collect();
         assert_eq!(knowing, [*owner], "{foreign}");
     }
 }
@@ -84,7 +112,8 @@ fn decisions_have_no_io() {
     let root = metadata().workspace_root;
     for room in ["splitter", "dispatcher", "poller", "merger"] {
         let source = std::fs::read_to_string(root.join(format!("services/{room}/src/decide.rs"))).unwrap();
-        for word in ["async ", "await", "tokio", "std::fs", "std::env", "std::time::Instant", "SystemTime", "runtime::"] {
+        for word in ["async ", "await", "tokio", "std::fs", "std::env", "std::time::Instant", "SystemTime", "runtime::"]
+        {
             assert!(!source.contains(word), "services/{room}/src/decide.rs has {word:?}");
         }
     }

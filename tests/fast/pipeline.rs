@@ -20,7 +20,9 @@ fn spec(max_rows: u32) -> JobSpec {
 
 /// A table of so many rows.
 fn table(rows: usize) -> String {
-    std::iter::once("id,title\n".to_owned()).chain((0..rows).map(|row| format!("{row:03},\"Title, {row}\"\n"))).collect()
+    std::iter::once("id,title\n".to_owned())
+        .chain((0..rows).map(|row| format!("{row:03},\"Title, {row}\"\n")))
+        .collect()
 }
 
 /// Runs one job to its end in a world with this provider and this input.
@@ -45,7 +47,10 @@ async fn a_table_in_many_batches_comes_back_whole_in_order_with_its_answers() {
         .collect();
     assert_eq!(output(&mill).await, expected);
     let written = end.output.unwrap();
-    assert_eq!((written.bytes as usize, written.sha256), (expected.len(), model::digest::sha256_hex(expected.as_bytes())));
+    assert_eq!(
+        (written.bytes as usize, written.sha256),
+        (expected.len(), model::digest::sha256_hex(expected.as_bytes()))
+    );
     assert_eq!(mill.provider().paid().len(), 60);
 }
 
@@ -104,7 +109,8 @@ async fn an_expired_batch_keeps_its_paid_rows_and_tries_the_others_again() {
     let provider = ScriptedProvider::new(Box::new(script)).ending_as(BatchStatus::Expired);
     let (mill, end) = run(provider, &spec(100), table(5).as_bytes()).await;
     assert_eq!((end.counts.answered, end.attempts), (5, 2));
-    let answers: String = output(&mill).await.lines().skip(1).map(|line| line.split(',').nth(3).unwrap().to_owned()).collect();
+    let answers: String =
+        output(&mill).await.lines().skip(1).map(|line| line.split(',').nth(3).unwrap().to_owned()).collect();
     assert_eq!(answers, "00011");
 }
 
@@ -157,7 +163,10 @@ async fn a_row_with_an_empty_prompt_or_one_too_large_fails_alone_and_is_not_paid
     let input = format!("id,title\n1,a\n2,\n3,{}\n4,d\n", "x".repeat(2_000));
     let (mill, end) = run(ScriptedProvider::echo(), &spec, input.as_bytes()).await;
     let failed = |kind| end.counts.failed.get(&kind).copied();
-    assert_eq!((failed(FailureKind::EmptyPrompt), failed(FailureKind::TooLarge), end.counts.answered), (Some(1), Some(1), 2));
+    assert_eq!(
+        (failed(FailureKind::EmptyPrompt), failed(FailureKind::TooLarge), end.counts.answered),
+        (Some(1), Some(1), 2)
+    );
     let mut paid = mill.provider().paid();
     paid.sort();
     assert_eq!(paid, ["a", "d"]);

@@ -198,6 +198,18 @@ def bad_input(name, folder):
     expect(after == before, f"files became {sorted(after)} of {sorted(before)}, or changed")
 
 
+def second_try(folder):
+    """A refusal holds as long as its cause: the same command goes on once the output's place is free."""
+    source, data = occupied(folder), folder / "data"
+    words = settings.run_words(settings.binary(), source, "{{ title }}", "sim/echo", data=data)
+    for _ in range(2):
+        expect("output_exists" in batchmill(words, folder, code=1), "nothing about the output")
+    expect(paid(data) == 0, "something was paid")
+    settings.default_output(source).unlink()
+    batchmill(words, folder)
+    judge(source, settings.default_output(source), "{{ title }}", data, model="echo")
+
+
 def header_only(folder):
     """A header without rows is a success without rows."""
     source, data = written("id,title\n")(folder), folder / "data"
@@ -225,4 +237,5 @@ def run(checks, folder):
         checks.run(f"run: ended {moment}, and again", killed, moment, place(moment))
     for name in BAD:
         checks.run(f"bad input: {name}", bad_input, name, place(name))
+    checks.run("bad input: set right, and again", second_try, place("second try"))
     checks.run("bad input: a header alone is no rows", header_only, place("header only"))

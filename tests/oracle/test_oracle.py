@@ -133,6 +133,10 @@ class Csv(Files):
         self.refused("columns:")
         self.assertEqual(self.judge(details=True), 3)
 
+    def test_row_is_the_whole_row_beside_a_column_of_that_name(self):
+        """As the template's rules say."""
+        self.assertEqual(oracle.Prompts("{{ row['row'] }}").render(["row"], ["x"]), "x")
+
     def test_a_row_paid_twice_is_found(self):
         self.write(self.right())
         self.ledger(self.answers + self.answers[:1])
@@ -237,7 +241,10 @@ class Rendering(unittest.TestCase):
     def test_each_type_has_one_spelling(self):
         import datetime
         for value, text in [(None, ""), (True, "true"), (7, "7"), (1.0, "1.0"), (0.25, "0.25"), (1e21, "1" + "0" * 21 + ".0"),
-                            (datetime.date(2024, 2, 29), "2024-02-29"), ("007", "007"), ([1, None, "é"], '[1,null,"é"]')]:
+                            (datetime.date(2024, 2, 29), "2024-02-29"), ("007", "007"), ([1, None, "é"], '[1,null,"é"]'),
+                            (datetime.datetime(2024, 2, 29, 1, 2, 3, 500000, datetime.UTC), "2024-02-29T01:02:03.5Z"),
+                            (datetime.time(10, 0), "10:00:00"), (b"\xff", "/w=="),
+                            ({"a": [float("nan"), 1e21, True]}, '{"a":[null,1000000000000000000000.0,true]}')]:
             self.assertEqual(oracle.Prompts("{{ x }}").render(["x"], [value]), text)
 
     def test_an_unknown_column_is_an_error(self):

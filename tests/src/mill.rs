@@ -113,7 +113,8 @@ impl Mill {
     /// When the rooms fail or the job gets stuck.
     pub async fn live_until(&self, job: &JobId, death: i64, lands: bool) -> anyhow::Result<Life> {
         let mortal = MortalStore::new(Arc::clone(&self.objects), death, lands);
-        let mut context = Context::in_memory(2, Settings::default())?.with_store(Store::new(Arc::clone(&mortal) as _, ""));
+        let mut context =
+            Context::in_memory(2, Settings::default())?.with_store(Store::new(Arc::clone(&mortal) as _, ""));
         context.clock = self.clock.clone();
         context.locations = self.first.locations.clone();
         context.reconcile = Reconcile::Off;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use model::spec::Request;
 use providers::{
-    Answer, BadLine, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error, Limits,
-    Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, Result, UploadedFile,
+    Answer, BadLine, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error,
+    Limits, Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, Result, UploadedFile,
 };
 use serde_json::{Value, json};
 
@@ -166,21 +166,21 @@ fn created_at(number: usize) -> i64 {
 }
 
 fn line_of(custom_id: &Value, reply: &Reply) -> Option<Value> {
-    let response = |status: u16, body: Value| {
-        json!({"id": "r", "custom_id": custom_id, "response": {"status_code": status, "request_id": "q", "body": body}, "error": null})
-    };
+    let response = |status: u16, body: Value| json!({"id": "r", "custom_id": custom_id, "response": {"status_code": status, "request_id": "q", "body": body}, "error": null});
     match reply {
         Reply::Answer(text) => {
-            let choice = json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"});
+            let choice =
+                json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"});
             let usage = json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5});
             Some(response(200, json!({"model": "scripted", "choices": [choice], "usage": usage})))
         }
-        Reply::Status(status) => {
-            Some(response(*status, json!({"error": {"message": "scripted", "type": "scripted", "code": null, "param": null}})))
-        }
-        Reply::NotRun(code) => {
-            Some(json!({"id": "r", "custom_id": custom_id, "response": null, "error": {"code": code, "message": "scripted"}}))
-        }
+        Reply::Status(status) => Some(response(
+            *status,
+            json!({"error": {"message": "scripted", "type": "scripted", "code": null, "param": null}}),
+        )),
+        Reply::NotRun(code) => Some(
+            json!({"id": "r", "custom_id": custom_id, "response": null, "error": {"code": code, "message": "scripted"}}),
+        ),
         Reply::Nothing => None,
     }
 }

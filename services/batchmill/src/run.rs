@@ -12,44 +12,41 @@ use std::time::Duration;
 use anyhow::Context as _;
 use model::facts::SCHEMA;
 use model::{EndFact, JobFact, JobSpec, OpenJob, Refusal, RefusalCode, Team, keys};
+use providers::Providers;
 use runtime::settings::Settings;
-use runtime::{Context, Reconcile};
+use runtime::{Context, PutOnce, Reconcile};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ConfigArgs, RunArgs};
 use crate::operate::load_settings;
 use crate::progress::Progress;
 use crate::tracker::Tracker;
-use crate::{FAILED, INTERRUPTED, rooms, spec, summary};
+use crate::{FAILED, INTERRUPTED, UsageError, rooms, spec, summary};
 
-/// How often the facts are looked at for the bars and the end.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the facts are looked at for the bars and the end: often at first, so that a small job ends at once.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 /// The provider that the command starts itself.
 const SIMULATOR: &str = "sim";
 
 /// `run`.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let mut spec = match local_spec(&args) {
+    let spec = match local_spec(&args) {
         Ok(spec) => spec,
         Err(error) => return refused_or(error),
     };
-    if let Err(refusal) = spec.validate() {
+    if let Err(refusal) = spec.validate().and_then(|()| writable(&spec)) {
         return refused(&refusal);
     }
     let data = Data::lock(&args.data)?;
     let mut settings = settings_over(&args.config, &data)?;
-    let simulator = match start_simulator(&spec, &data, &mut settings).await {
-        Ok(simulator) => simulator,
-        Err(error) => return refused_or(error),
-    };
+    let simulator = start_simulator(&spec, &data, &mut settings).await?;
     let shutdown = CancellationToken::new();
-    // Other jobs of this folder are left alone: only this one's work is rebuilt, below.
+    runtime::stop_on_signals(&shutdown)?;
     let mut context = Context::build(settings.load()?, shutdown.clone())?;
+    runtime::log::init(&context.common.log)?;
+    // Other jobs of this folder are left alone: only this one's work is rebuilt, below.
     context.reconcile = Reconcile::Off;
-    // A refused job spent nothing, and what was wrong may be right by now: the same command tries again, as a new job.
-    while spec::is_unnamed(&args.job) && was_refused(&context, &spec).await? {
-        spec.id = spec::made_id(&spec, spec.id.as_str())?;
-    }
     let outcome = drive(&context, &spec, args.json).await;
     shutdown.cancel();
     if let Some(simulator) = simulator {
@@ -58,40 +55,41 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn was_refused(context: &Context, spec: &JobSpec) -> anyhow::Result<bool> {
-    let end = context.store.get_json::<EndFact>(&keys::end(&spec.id)).await?;
-    Ok(end.is_some_and(|end| end.refusal.is_some()))
-}
-
 /// Runs the rooms until the job ends or a signal comes.
 async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<ExitCode> {
+    if let Err(refusal) = Providers::open(&context.settings.section("providers")?).of(spec) {
+        return refused(&refusal);
+    }
     let store = &context.store;
-    if let Some(job) = store.get_json::<JobFact>(&keys::job(&spec.id)).await? {
-        if job.spec.digest() != spec.digest() {
-            let message = format!("job {} in this data folder has another spec: give another id", spec.id);
-            return refused(&Refusal::new(RefusalCode::JobIdConflict, message));
-        }
-    }
     if let Some(end) = store.get_json::<EndFact>(&keys::end(&spec.id)).await? {
-        return summary::print(&end, json);
+        if end.refusal.is_none() {
+            return ended(context, spec, &end, json).await;
+        }
+        // What it was refused for may have been mended since, and nothing was spent: it is looked at anew.
+        forget(context, spec).await?;
     }
-    let (nonce, opened_at) = (context.clock.nonce(), context.clock.now());
-    let open = OpenJob { schema: SCHEMA, nonce, team: Team::shared(), spec: spec.clone(), opened_at };
-    store.put_once(&keys::open(&spec.id), &open).await?;
+    if let Some(conflict) = open(context, spec).await? {
+        return refused(&conflict);
+    }
     let rooms = rooms::all(context)?;
     let mut running = tokio::spawn(runtime::run_rooms(context.clone(), rooms));
-    runtime::reconcile(context, Duration::ZERO, Some(&spec.id)).await?;
-    let ended = tokio::select! {
-        ended = follow(context, spec) => ended?,
+    let work = async {
+        runtime::reconcile(context, Duration::ZERO, Some(&spec.id)).await?;
+        follow(context, spec).await
+    };
+    let end = tokio::select! {
+        end = work => Some(end?),
+        () = context.shutdown.cancelled() => None,
         stopped = &mut running => {
             stopped.context("the rooms panicked")??;
-            anyhow::bail!("the rooms stopped before the job ended");
+            None
         }
-        _ = tokio::signal::ctrl_c() => None,
     };
     context.shutdown.cancel();
-    running.await.context("the rooms panicked")??;
-    match ended {
+    if !running.is_finished() {
+        running.await.context("the rooms panicked")??;
+    }
+    match end {
         Some(end) => summary::print(&end, json),
         None => {
             eprintln!("Interrupted. Run the same command again to go on; nothing is paid for twice.");
@@ -100,19 +98,81 @@ async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<
     }
 }
 
-/// Shows the job's progress until it ends.
-async fn follow(context: &Context, spec: &JobSpec) -> anyhow::Result<Option<EndFact>> {
+/// A job that has ended: how it did, unless this is another job of the same id.
+async fn ended(context: &Context, spec: &JobSpec, end: &EndFact, json: bool) -> anyhow::Result<ExitCode> {
+    match context.store.get_json::<JobFact>(&keys::job(&spec.id)).await? {
+        Some(job) if job.spec.digest() != spec.digest() => refused(&conflict(spec)),
+        _ => summary::print(end, json),
+    }
+}
+
+/// Puts `open/<job>`; the refusal if the id is another job's.
+async fn open(context: &Context, spec: &JobSpec) -> anyhow::Result<Option<Refusal>> {
+    let store = &context.store;
+    if let Some(job) = store.get_json::<JobFact>(&keys::job(&spec.id)).await? {
+        if job.spec.digest() != spec.digest() {
+            return Ok(Some(conflict(spec)));
+        }
+    }
+    let (nonce, opened_at) = (context.clock.nonce(), context.clock.now());
+    let open = OpenJob { schema: SCHEMA, nonce, team: Team::shared(), spec: spec.clone(), opened_at };
+    Ok(match store.put_once(&keys::open(&spec.id), &open).await? {
+        PutOnce::Lost(theirs) if theirs.spec.digest() != spec.digest() => Some(conflict(spec)),
+        _ => None,
+    })
+}
+
+fn conflict(spec: &JobSpec) -> Refusal {
+    let message = format!("job {} in this data folder has another spec: give another --id, or another --data", spec.id);
+    Refusal::new(RefusalCode::JobIdConflict, message)
+}
+
+/// Removes a refused job: its facts are all that there is of it.
+async fn forget(context: &Context, spec: &JobSpec) -> anyhow::Result<()> {
+    for listed in context.store.list(&keys::job_folder(&spec.id)).await? {
+        context.store.delete(&listed.key).await?;
+    }
+    Ok(context.store.delete(&keys::open(&spec.id)).await?)
+}
+
+/// Shows the job's progress until it ends. An event that went to the dead letters would be waited for without end.
+async fn follow(context: &Context, spec: &JobSpec) -> anyhow::Result<EndFact> {
     let mut tracker = Tracker::new(&context.store, &spec.id);
     let progress = Progress::new();
+    let mut wait = SHORTEST_LOOK;
     loop {
         let status = tracker.look().await?;
         progress.show(&status);
         if let Some(end) = status.end {
             progress.finish();
-            return Ok(Some(end));
+            return Ok(end);
         }
-        context.clock.sleep(LOOK_EVERY).await;
+        let dead = dead_letters(context);
+        anyhow::ensure!(dead == 0, "a room could not handle an event of this job; the warning above says why");
+        context.clock.sleep(wait).await;
+        wait = (wait * 5 / 4).min(LONGEST_LOOK);
     }
+}
+
+/// How many events this process gave up.
+fn dead_letters(context: &Context) -> u64 {
+    let families = context.registry.gather();
+    let counted = families.iter().filter(|family| family.name() == "batchmill_loop_dead_letters_total");
+    counted.flat_map(|family| family.get_metric()).map(|metric| metric.get_counter().get_value() as u64).sum()
+}
+
+/// Whether the output's folder is there: it is better said now than after everything is paid.
+fn writable(spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(path) = spec::local_path(&spec.output.uri) else { return Ok(()) };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: its folder does not exist, or it is a folder itself: make the folder, or choose another output",
+        path.display()
+    );
+    Err(Refusal::new(RefusalCode::LocationRefused, message))
 }
 
 /// The job with local paths as URIs, and an id of its own content.
@@ -127,7 +187,11 @@ fn local_spec(args: &RunArgs) -> anyhow::Result<JobSpec> {
                 return Err(Refusal::new(RefusalCode::InputMissing, message).into());
             }
             Some(path) => spec::fingerprint(&path)?,
-            None => String::new(),
+            None => {
+                let message =
+                    "give --id for an input that is no local file: nothing else tells one state of it from another";
+                return Err(UsageError(message.to_owned()).into());
+            }
         };
         job.id = spec::made_id(&job, &rest)?;
     }
@@ -193,8 +257,13 @@ fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver>
         ("scratch.dir", data.path("scratch")?),
         ("locations.allow_file", "true".to_owned()),
         ("admin.listen", String::new()),
+        // An interrupted run goes on from its facts: there is nothing to wait for.
+        ("loop.drain_timeout_seconds", "2".to_owned()),
     ];
-    let over = over.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut over: Vec<_> = over.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    if !load_settings(args, &[])?.mentions("log") {
+        over.push(("log.filter".to_owned(), "warn".to_owned()));
+    }
     let args = ConfigArgs { config: args.config.clone(), set: args.set.clone() };
     Ok(SettingsOver { args, over })
 }

@@ -15,8 +15,12 @@ use crate::cli::{BadRow, Format, JobArgs};
 /// The job as flags or `--spec` say it, with `name` as its id where neither gives one.
 pub(crate) fn from_args(args: &JobArgs) -> anyhow::Result<JobSpec> {
     if let Some(path) = &args.spec {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: can't be read", path.display()))?;
-        return serde_json::from_str(&text).with_context(|| format!("{}: is not a job spec", path.display()));
+        let shown = path.display();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| UsageError(format!("{shown}: can't be read: {error}")))?;
+        return Ok(
+            serde_json::from_str(&text).map_err(|error| UsageError(format!("{shown}: is not a job spec: {error}")))?
+        );
     }
     let (Some(input), Some(template), Some(model)) = (&args.input, &args.template, &args.model) else {
         return Err(UsageError("give INPUT, --template and --model, or --spec".to_owned()).into());
@@ -127,7 +131,9 @@ fn default_output(input: &str) -> String {
 /// Text, or the content of `@FILE`.
 fn text_or_file(text: &str) -> anyhow::Result<String> {
     match text.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("{path}: can't be read")),
+        Some(path) => {
+            Ok(std::fs::read_to_string(path).map_err(|error| UsageError(format!("@{path}: can't be read: {error}")))?)
+        }
         None => Ok(text.to_owned()),
     }
 }

@@ -64,7 +64,7 @@ pub enum Next {
     },
 }
 
-/// How often a create may be refused with 404 before the refusal is believed: providers answer so for a moment after an
+/// How often a create may be refused for want of its file before the refusal is believed: providers answer so for a moment after an
 /// upload (see `users.md`: "Cannot find file" just after upload).
 pub const NOT_FOUND_TRIES: usize = 5;
 
@@ -106,12 +106,16 @@ fn open_file(log: &[SubmissionStep]) -> Option<OpenFile> {
 fn is_final(log: &[SubmissionStep], status: u16) -> bool {
     match status {
         401 | 403 | 429 => false,
-        404 => {
-            let times = log.iter().filter(|step| matches!(step, SubmissionStep::Rejected { status: 404, .. })).count();
-            times >= NOT_FOUND_TRIES
-        }
+        _ if says_no_file(log.last()) => log.iter().filter(|step| says_no_file(Some(step))).count() >= NOT_FOUND_TRIES,
         _ => true,
     }
+}
+
+/// Whether a refusal says that the uploaded file is not there: with 404, or with 400 and words to that effect.
+fn says_no_file(step: Option<&SubmissionStep>) -> bool {
+    let Some(SubmissionStep::Rejected { status, code, message }) = step else { return false };
+    let words = || message.to_ascii_lowercase().contains("find file") || code.contains("file_not_found");
+    *status == 404 || (*status == 400 && words())
 }
 
 fn rejected_kind(code: &str) -> FailureKind {
@@ -143,21 +147,40 @@ impl Stop {
     }
 }
 
-/// How long to wait after a clean refusal that may pass: the provider's word if it gave one, else by status.
+/// How long to wait after a clean refusal that may pass: the provider's word if it gave one, else by status, longer with
+/// each refusal.
 #[must_use]
-pub fn wait_after_refusal(status: u16, retry_after: Option<Duration>) -> Duration {
+pub fn wait_after_refusal(status: u16, retry_after: Option<Duration>, tries: u32) -> Duration {
     let usual = match status {
         429 => Duration::from_secs(30),
         401 | 403 => Duration::from_secs(60),
         _ => Duration::from_secs(2),
     };
-    retry_after.unwrap_or(usual).min(Duration::from_secs(3_600))
+    retry_after.unwrap_or_else(|| growing(usual, tries)).min(Duration::from_secs(3_600))
 }
 
-/// Whether a batch of the provider's list is this attempt's: made of the open file, or marked with its key.
+/// How long a batch of rows to try again waits before it is sent, so that what failed at once does not fail again at
+/// once: from the provider's shortest look, doubled with each attempt. First attempts don't wait.
+#[must_use]
+pub fn wait_before_attempt(attempt: u32, shortest_look: Duration) -> Option<Duration> {
+    (attempt > 1).then(|| growing(shortest_look, attempt - 2))
+}
+
+/// Doubled with each try, up to ten minutes.
+#[must_use]
+pub fn growing(first: Duration, tries: u32) -> Duration {
+    first.saturating_mul(1 << tries.min(16)).min(Duration::from_secs(600).max(first))
+}
+
+/// Whether a batch of the provider's list was made of the open file. The mark, which all creates of one attempt share,
+/// counts only where the provider does not say which file a batch was made of: a create for an earlier, deleted file may
+/// have been accepted only to fail later, and must not be taken for the one that is looked for.
 #[must_use]
 pub fn is_ours(input_file: Option<&str>, mark: Option<&str>, open: &OpenFile, our_mark: &str) -> bool {
-    input_file == Some(open.file_id.as_str()) || mark == Some(our_mark)
+    match input_file {
+        Some(file) => file == open.file_id,
+        None => mark == Some(our_mark),
+    }
 }
 
 /// Whether a list, newest first, has been read far enough: this batch is older than the file by the provider's own clock,
@@ -275,6 +298,35 @@ mod tests {
     #[test]
     fn a_log_that_has_ended_is_only_told_again_whatever_the_job_became() {
         assert_eq!(next(&[claim(), file("f"), submitted()], &other(), Some(Stop::Cancelled)), Next::Emit(submitted()));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_tried_again_whether_it_says_404_or_400() {
+        let no_file =
+            SubmissionStep::Rejected { status: 400, code: "x".to_owned(), message: "Cannot find file f".to_owned() };
+        assert!(matches!(
+            next(&[claim(), file("f"), no_file.clone()], &other(), None),
+            Next::Claim { fence: None, .. }
+        ));
+        let log: Vec<_> = (0..NOT_FOUND_TRIES).flat_map(|_| [claim(), file("f"), no_file.clone()]).collect();
+        assert!(matches!(next(&log, &other(), None), Next::Unsend { .. }));
+    }
+
+    #[test]
+    fn a_batch_of_another_file_is_not_ours_though_it_has_our_mark() {
+        assert!(is_ours(Some("f1"), None, &open("f1"), "m"));
+        assert!(!is_ours(Some("f0"), Some("m"), &open("f1"), "m"), "a late create for a file that was fenced before");
+        assert!(is_ours(None, Some("m"), &open("f1"), "m") && !is_ours(None, None, &open("f1"), "m"));
+    }
+
+    #[test]
+    fn waits_grow_and_have_an_end() {
+        let second = Duration::from_secs(1);
+        assert_eq!(wait_before_attempt(1, second), None);
+        assert_eq!(wait_before_attempt(2, second), Some(second));
+        assert_eq!(wait_before_attempt(4, second), Some(second * 4));
+        assert_eq!(wait_before_attempt(99, second), Some(Duration::from_secs(600)));
+        assert_eq!(wait_after_refusal(429, Some(second), 9), second);
     }
 
     fn any_step() -> impl Strategy<Value = SubmissionStep> {

@@ -21,8 +21,6 @@ use crate::metrics::Outcome;
 const LOSER_WAIT: Duration = Duration::from_millis(500);
 /// How long after an unknown outcome the fence is tried.
 const AFTER_UNKNOWN: Duration = Duration::from_secs(1);
-/// The most that a loser waits.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// One batch attempt of one job.
 pub(crate) struct Task<'a> {
@@ -48,6 +46,11 @@ impl Dispatcher {
         out: &Outbox,
     ) -> anyhow::Result<Verdict> {
         let task = Task { job, batch };
+        let shortest_look = job.provider.poll_schedule().after(1);
+        match decide::wait_before_attempt(batch.id.attempt, shortest_look) {
+            Some(wait) if tries == 0 => return Ok(Verdict::Later(self.context.clock.jitter(wait))),
+            _ => {}
+        }
         // Held until the poller is told: what was admitted counts as at the provider from then on.
         let mut admission = None;
         loop {
@@ -109,7 +112,7 @@ impl Dispatcher {
         if !self.write(task, seq + 1, recorded).await? {
             return Ok(Turn::Later(loser_wait(tries)));
         }
-        self.create(task, seq + 2, &file.id).await
+        self.create(task, seq + 2, &file.id, tries).await
     }
 
     async fn upload(&self, task: &Task<'_>) -> anyhow::Result<providers::UploadedFile> {
@@ -123,7 +126,7 @@ impl Dispatcher {
     }
 
     /// Sends the one create of this file and records what came of it.
-    async fn create(&self, task: &Task<'_>, seq: u32, file_id: &str) -> anyhow::Result<Turn> {
+    async fn create(&self, task: &Task<'_>, seq: u32, file_id: &str, tries: u32) -> anyhow::Result<Turn> {
         let (job, batch) = (task.job, task.batch);
         match job.provider.create(file_id, &task.metadata()).await {
             CreateOutcome::Accepted(created) => {
@@ -135,15 +138,13 @@ impl Dispatcher {
             CreateOutcome::Rejected { status, code, message, retry_after } => {
                 tracing::warn!(job = %job.spec.id, batch = %batch.id, status, code, "the provider refused the create");
                 self.write(task, seq, SubmissionStep::Rejected { status, code, message }).await?;
-                match status {
-                    401 | 403 | 404 | 429 => Ok(Turn::Later(decide::wait_after_refusal(status, retry_after))),
-                    _ => Ok(Turn::Again),
-                }
+                // Should the refusal be final, the next turn says so after this wait.
+                Ok(Turn::Later(decide::wait_after_refusal(status, retry_after, tries)))
             }
             CreateOutcome::Unknown { reason } => {
                 self.metrics.record_ambiguous();
                 tracing::warn!(job = %job.spec.id, batch = %batch.id, reason, "the create's outcome is unknown");
-                Ok(Turn::Later(AFTER_UNKNOWN))
+                Ok(Turn::Later(decide::growing(AFTER_UNKNOWN, tries)))
             }
         }
     }
@@ -204,7 +205,7 @@ impl Task<'_> {
 pub(crate) const MARK: &str = "batchmill";
 
 fn loser_wait(tries: u32) -> Duration {
-    LOSER_WAIT.saturating_mul(1 << tries.min(10)).min(LONGEST_WAIT)
+    decide::growing(LOSER_WAIT, tries.min(7))
 }
 
 fn outcome_of(step: &SubmissionStep) -> Option<Outcome> {

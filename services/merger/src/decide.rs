@@ -1,33 +1,48 @@
 //! What the merger decides: whether a plan is covered, which attempt speaks for a row, and whether the sums agree. No IO.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use model::facts::ResultFact;
 use model::{BatchId, BatchRef, Counts, JobId, RowStatus, Tokens};
 
 /// Which batches of a job are covered, as far as events said. A hint that may be thrown away at any time: before a merge
-/// the facts are asked.
+/// the facts are asked. It goes stale by itself, since a partition that went to another process and came back brings
+/// events of only some batches.
 #[derive(Debug, Default)]
 pub struct Covered {
-    jobs: BTreeMap<JobId, BTreeSet<u32>>,
+    jobs: BTreeMap<JobId, Noted>,
 }
 
+#[derive(Debug)]
+struct Noted {
+    batches: BTreeSet<u32>,
+    /// When the facts were listed last, on the process's monotonic clock.
+    listed: Duration,
+}
+
+/// After this long the facts are listed again.
+const FRESH: Duration = Duration::from_secs(60);
+
 impl Covered {
-    /// Whether this job was met before.
-    #[must_use]
-    pub fn knows(&self, job: &JobId) -> bool {
-        self.jobs.contains_key(job)
+    /// Starts from what a list of the facts said at `now`.
+    pub fn list(&mut self, job: &JobId, batches: impl IntoIterator<Item = u32>, now: Duration) {
+        self.jobs.insert(job.clone(), Noted { batches: batches.into_iter().collect(), listed: now });
     }
 
-    /// Notes batches whose last attempt is collected.
-    pub fn note(&mut self, job: &JobId, batches: impl IntoIterator<Item = u32>) {
-        self.jobs.entry(job.clone()).or_default().extend(batches);
+    /// Notes one more batch of a job that was listed.
+    pub fn note(&mut self, job: &JobId, batch: u32) {
+        if let Some(noted) = self.jobs.get_mut(job) {
+            noted.batches.insert(batch);
+        }
     }
 
-    /// Whether all of so many batches were noted.
+    /// Whether so many batches are surely not all covered yet: the job was listed lately, and some were not noted since.
     #[must_use]
-    pub fn is_complete(&self, job: &JobId, batches: usize) -> bool {
-        self.jobs.get(job).is_some_and(|noted| noted.len() >= batches)
+    pub fn lacks_some(&self, job: &JobId, batches: usize, now: Duration) -> bool {
+        self.jobs
+            .get(job)
+            .is_some_and(|noted| noted.batches.len() < batches && now.saturating_sub(noted.listed) < FRESH)
     }
 
     /// Forgets a job.
@@ -149,6 +164,21 @@ mod tests {
             }
             prop_assert!(columns.iter().all(Vec::is_empty));
         }
+    }
+
+    #[test]
+    fn what_events_said_saves_a_list_only_while_it_is_fresh() {
+        let (job, mut covered): (JobId, Covered) = ("j".parse().unwrap(), Covered::default());
+        let at = Duration::from_secs;
+        assert!(!covered.lacks_some(&job, 3, at(0)), "a job that was never listed is listed");
+        covered.note(&job, 1);
+        assert!(!covered.lacks_some(&job, 3, at(0)), "an event alone is not enough");
+        covered.list(&job, [1], at(0));
+        covered.note(&job, 2);
+        assert!(covered.lacks_some(&job, 3, at(1)));
+        assert!(!covered.lacks_some(&job, 3, at(61)), "what another process did meanwhile is unknown");
+        covered.note(&job, 3);
+        assert!(!covered.lacks_some(&job, 3, at(1)));
     }
 
     #[test]

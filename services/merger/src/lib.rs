@@ -83,7 +83,7 @@ impl Merger {
         let end = match plan.outcome {
             PlanOutcome::Refused { refusal } => End::refused(refusal),
             PlanOutcome::Planned { rows, batches, .. } => {
-                if self.covered().knows(job) && !self.covered().is_complete(job, batches.len()) {
+                if self.covered().lacks_some(job, batches.len(), self.context.clock.monotonic()) {
                     return Ok(Verdict::Done);
                 }
                 let results = self.results(job).await?;
@@ -103,7 +103,7 @@ impl Merger {
     /// Notes which batches are covered, so that events for the others need no list.
     fn remember(&self, job: &JobId, batches: &[BatchRef], results: &BTreeMap<BatchId, ResultFact>) {
         let done = batches.iter().filter(|first| decide::attempts_of(first, results).is_some());
-        self.covered().note(job, done.map(|first| first.id.number));
+        self.covered().list(job, done.map(|first| first.id.number), self.context.clock.monotonic());
     }
 
     /// All result facts of a job.
@@ -180,14 +180,16 @@ impl Room for Merger {
 
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {
         match &received.event {
-            Event::JobPlanned(planned) => self.look(&planned.job, out).await,
+            Event::JobPlanned(planned) => {
+                // The reconciler says this when a job does not move: then the facts are asked, whatever events said.
+                self.covered().forget(&planned.job);
+                self.look(&planned.job, out).await
+            }
             Event::BatchCollected(collected) => {
                 if !collected.last {
                     return Ok(Verdict::Done);
                 }
-                if self.covered().knows(&collected.job) {
-                    self.covered().note(&collected.job, [collected.id.number]);
-                }
+                self.covered().note(&collected.job, collected.id.number);
                 self.look(&collected.job, out).await
             }
             other => Ok(Verdict::Reject(Reason::unexpected(other))),

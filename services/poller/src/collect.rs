@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::facts::SCHEMA;
 use model::retry::{RetryTable, Tries};
 use model::{BatchId, BatchRef, Counts, CustomId, DataRef, FailureKind, Nonce, ResultFact, RowStatus, Tokens, keys};
-use providers::Outcome;
+use providers::{Error, Outcome};
 use requests::Job;
 use runtime::store::ObjectWriter;
 use runtime::{PutOnce, cpu};
@@ -33,9 +33,9 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// A batch that the provider never had.
-    pub(crate) fn unsent(unmentioned: Unmentioned) -> Self {
-        Self { provider_batch: None, provider_status: None, files: Vec::new(), unmentioned, unwanted: false }
+    /// A batch that the provider never had, or has no more.
+    pub(crate) fn unsent(unmentioned: Unmentioned, unwanted: bool) -> Self {
+        Self { provider_batch: None, provider_status: None, files: Vec::new(), unmentioned, unwanted }
     }
 }
 
@@ -82,7 +82,14 @@ impl Poller {
         let data = store.fetch_verified(&batch.data, &self.context.scratch).await?;
         let mut files = Vec::new();
         for file in &ended.files {
-            files.push(spool(job.provider.as_ref(), file, &self.context.scratch).await?);
+            match spool(job.provider.as_ref(), file, &self.context.scratch).await {
+                Ok(spooled) => files.push(spooled),
+                // Waited for until the job wants no more: then it counts as gone, and its rows as not mentioned.
+                Err(error) if ended.unwanted && matches!(error.downcast_ref(), Some(Error::NotFound { .. })) => {
+                    tracing::warn!(job = %job.spec.id, batch = %batch.id, file, "the provider's file is gone");
+                }
+                Err(error) => return Err(error),
+            }
         }
         let handles = files.iter().map(|file| file.try_clone()).collect::<Result<Vec<_>, _>>()?;
         let rows = usize::try_from(batch.data.rows)?;
@@ -217,12 +224,7 @@ impl Walk<'_> {
 
     fn record(&mut self, row: u64, settled: &Settled) -> anyhow::Result<()> {
         let answered = settled.status == RowStatus::Answered;
-        let usage = settled.tokens.map_or_else(Usage::default, |tokens| Usage {
-            input: Some(tokens.input),
-            cached: Some(tokens.cached),
-            output: Some(tokens.output),
-            reasoning: Some(tokens.reasoning),
-        });
+        let usage = settled.tokens.map_or_else(Usage::default, Usage::from);
         self.results.push(&ResultRow {
             row,
             status: settled.status,
@@ -252,7 +254,7 @@ impl Walk<'_> {
         for row in again {
             let place = u32::try_from(next.rows)?;
             let id = CustomId { nonce: self.next_nonce.as_str(), row: place };
-            let size = self.job.requests.size(&rows.carried, *row, &id);
+            let size = self.job.requests.sent_size(&rows.carried, *row, &id);
             next.send_bytes +=
                 size.map_err(|failure| anyhow::anyhow!("a row that was sent can't be: {}", failure.message))?;
             next.rows += 1;

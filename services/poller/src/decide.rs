@@ -51,7 +51,7 @@ pub fn look(batch: &ProviderBatch, unwanted: bool, looks: u32) -> Look {
             Look::Collect(unmentioned(FailureKind::Cancelled, "the batch was cancelled before this row ran"))
         }
         BatchStatus::Failed => Look::Collect(failed(&batch.errors)),
-        BatchStatus::Queued | BatchStatus::Running if unwanted => Look::Cancel,
+        BatchStatus::Queued | BatchStatus::Running | BatchStatus::Unknown if unwanted => Look::Cancel,
         _ => Look::Wait,
     }
 }

@@ -14,6 +14,9 @@ use crate::Poller;
 use crate::collect::Ended;
 use crate::decide::{self, Look, Unmentioned};
 
+/// How many batch attempts are remembered at most.
+const MOST_WATCHED: usize = 10_000;
+
 /// What is known of a batch attempt that is waited for. All but the counts is immutable in the store.
 pub(crate) struct Watched {
     pub(crate) job: Arc<Job>,
@@ -87,7 +90,13 @@ impl Poller {
         let Some(step) = self.last_step(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
         let (looks, fileless_looks) = (AtomicU32::new(0), AtomicU32::new(0));
         let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks });
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).insert(task, Arc::clone(&watched));
+        let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_WATCHED {
+            // What went to another process stays behind; what is still ours is looked up again.
+            all.clear();
+        }
+        all.insert(task, Arc::clone(&watched));
+        drop(all);
         Ok(Known::Watched(watched))
     }
 
@@ -106,14 +115,14 @@ impl Poller {
     }
 
     async fn look(&self, watched: &Watched) -> anyhow::Result<Seen> {
+        let unwanted = self.unwanted(watched).await?;
         let id = match &watched.step {
             SubmissionStep::Submitted { provider_batch, .. } => provider_batch,
             SubmissionStep::Unsent { kind, message } => {
-                return Ok(Seen::Ended(Ended::unsent(decide::unsent(*kind, message))));
+                return Ok(Seen::Ended(Ended::unsent(decide::unsent(*kind, message), unwanted.is_some())));
             }
             _ => anyhow::bail!("a submission log is taken for ended that has not"),
         };
-        let unwanted = self.unwanted(watched).await?;
         let provider = &watched.job.provider;
         self.metrics.record_look();
         let looks = watched.looks.fetch_add(1, Ordering::Relaxed) + 1;
@@ -127,7 +136,7 @@ impl Poller {
                     kind: FailureKind::Missing,
                     message: format!("the provider lost the batch: {message}"),
                 };
-                return Ok(Seen::Ended(Ended { provider_batch: Some(id.clone()), ..Ended::unsent(rows) }));
+                return Ok(Seen::Ended(Ended { provider_batch: Some(id.clone()), ..Ended::unsent(rows, true) }));
             }
             Err(error) => return Err(error.into()),
         };

@@ -137,6 +137,7 @@ impl Cut<'_> {
         let id = CustomId { nonce: nonce.as_str(), row: 0 };
         let mut malformed = chunk.faults.iter().filter(|fault| fault.row >= placed).peekable();
         let mut measured = Measured { sizes: Vec::with_capacity(chunk.rows.num_rows() - placed), faults: Vec::new() };
+        let source_bytes = chunk.source_bytes();
         for row in placed..chunk.rows.num_rows() {
             let encoded = match malformed.next_if(|fault| fault.row == row) {
                 Some(fault) if self.spec.on_bad_row == OnBadRow::FailJob => return Err(self.bad_row(fault)),
@@ -147,7 +148,7 @@ impl Cut<'_> {
                     message: failure.message,
                 }),
             };
-            let source = chunk.source_bytes(row);
+            let source = source_bytes.get(row).copied().unwrap_or_default();
             measured.sizes.push(RowSize { encoded: encoded.as_ref().ok().copied(), source });
             measured.faults.extend(encoded.err());
         }

@@ -13,8 +13,8 @@ use crate::decide::{Ownership, check_table, ownership};
 use crate::{Splitter, Stop};
 
 impl Splitter {
-    /// Puts `open/<job>`, unless it is there.
-    pub(crate) async fn open(&self, spec: &JobSpec, team: &Team) -> anyhow::Result<()> {
+    /// Puts `open/<job>`, unless it is there; false if another job's is.
+    pub(crate) async fn open(&self, spec: &JobSpec, team: &Team) -> anyhow::Result<bool> {
         let clock = &self.context.clock;
         let open = OpenJob {
             schema: SCHEMA,
@@ -23,8 +23,10 @@ impl Splitter {
             spec: spec.clone(),
             opened_at: clock.now(),
         };
-        self.context.store.put_once(&keys::open(&spec.id), &open).await?;
-        Ok(())
+        Ok(match self.context.store.put_once(&keys::open(&spec.id), &open).await? {
+            PutOnce::Won => true,
+            PutOnce::Lost(theirs) => theirs.team == *team && theirs.spec.digest() == spec.digest(),
+        })
     }
 
     /// The job fact: the one that is there, or one made by looking at the input. Then the checks that need the table,
@@ -33,6 +35,11 @@ impl Splitter {
         let key = keys::job(&spec.id);
         let found = self.context.store.get_json::<JobFact>(&key).await.map_err(anyhow::Error::from)?;
         let (fact, refusal) = match found {
+            // A fact without a layout was put by a run that then was to refuse the job: it is refused for the same reason.
+            Some(fact) if fact.table.is_none() => match self.inspect(spec, team).await {
+                Err(stop) => return Err(stop),
+                Ok(_) => (fact, None),
+            },
             Some(fact) => (fact, None),
             None => self.put_job_fact(spec, team).await?,
         };
@@ -71,7 +78,10 @@ impl Splitter {
         };
         match self.context.store.put_once(&keys::job(&spec.id), &fact).await.map_err(anyhow::Error::from)? {
             PutOnce::Won => Ok((fact, refusal)),
-            PutOnce::Lost(theirs) => Ok((theirs, None)),
+            PutOnce::Lost(theirs) if theirs.spec.digest() == spec.digest() && theirs.team == *team => {
+                Ok((theirs, None))
+            }
+            PutOnce::Lost(_) => Err(Stop::Failed(anyhow::anyhow!("job {} was taken up with another spec", spec.id))),
         }
     }
 

@@ -72,7 +72,10 @@ impl Splitter {
             out.emit(Event::JobEnded(JobEnded::from(&end))).await?;
             return Ok(Verdict::Done);
         }
-        self.open(spec, team).await?;
+        if !self.open(spec, team).await? {
+            // Another spec of this id came in between: the next try sees it.
+            return Ok(Verdict::Later(std::time::Duration::ZERO));
+        }
         let plan = match store.get_json::<PlanFact>(&keys::plan(&spec.id)).await? {
             Some(plan) => plan,
             None => self.plan(spec, team).await?,

@@ -34,25 +34,30 @@ impl Splitter {
             let first_attempt =
                 matches!(keys::parse(&object.key), Some(keys::Key::BatchData(_, id, _)) if id.attempt == 1);
             if first_attempt {
-                left.push(self.describe(object).await?);
+                left.extend(self.describe(object).await?);
             }
         }
         Ok(durable_chain(left))
     }
 
-    async fn describe(&self, listed: Listed) -> Result<Left<Object>, Stop> {
+    /// What an object says of itself; none for one that is no batch data of this version, which is nobody's.
+    async fn describe(&self, listed: Listed) -> Result<Option<Left<Object>>, Stop> {
         let mut wanted = TAIL_BYTES;
         let meta = loop {
             let from = listed.bytes.saturating_sub(wanted);
             let tail =
                 self.context.store.get_range(&listed.key, from..listed.bytes).await.map_err(anyhow::Error::from)?;
-            match BatchMeta::from_tail(&tail).map_err(|e| anyhow::anyhow!("{}: {e}", listed.key))? {
-                MetaStep::Meta(meta) => break meta,
-                MetaStep::Need(bytes) => wanted = bytes as u64,
+            match BatchMeta::from_tail(&tail) {
+                Ok(MetaStep::Meta(meta)) => break meta,
+                Ok(MetaStep::Need(bytes)) if from > 0 => wanted = bytes as u64,
+                not_batch_data => {
+                    tracing::warn!(key = listed.key, reason = ?not_batch_data.err(), "left-over object is passed over");
+                    return Ok(None);
+                }
             }
         };
         let (number, first_row, rows, end) = (meta.id.number, meta.first.row, meta.rows, meta.end);
-        Ok(Left { number, first_row, rows, object: Object { meta, key: listed.key, bytes: listed.bytes, end } })
+        Ok(Some(Left { number, first_row, rows, object: Object { meta, key: listed.key, bytes: listed.bytes, end } }))
     }
 
     /// The reference to a batch that was left; its digest is made from its bytes as they are now.

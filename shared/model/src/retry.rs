@@ -38,6 +38,16 @@ pub fn default_limit(kind: FailureKind) -> RetryLimit {
     }
 }
 
+/// Whether a kind can be tried again at all: not what failed before it was sent, and not what the job itself gave up.
+#[must_use]
+pub fn may_be_tried_again(kind: FailureKind) -> bool {
+    use FailureKind as K;
+    !matches!(
+        kind,
+        K::BadRow | K::TemplateFailed | K::EmptyPrompt | K::TooLarge | K::Cancelled | K::Deadline | K::CrashLoop
+    )
+}
+
 /// The retry table of one job: the defaults with the job's own changes over them.
 #[derive(Debug, Clone, Default)]
 pub struct RetryTable {

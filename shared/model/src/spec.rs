@@ -250,6 +250,9 @@ impl JobSpec {
         if self.input.uri == self.output.uri {
             return bad("output.uri is the input itself: choose another place".to_owned());
         }
+        if let Some(kind) = self.retry.keys().find(|kind| !crate::retry::may_be_tried_again(**kind)) {
+            return bad(format!("retry has {kind}, which is never tried again: remove it"));
+        }
         match self.input.delimiter {
             Some(d) if !d.is_ascii() || matches!(d, '"' | '\n' | '\r' | '\0') => bad(format!(
                 "input.delimiter {d:?} cannot delimit: use one ASCII character other than quote, newline and NUL"

@@ -90,6 +90,7 @@ impl Jobs {
             Err(unknown) => return Ok(Err(unknown)),
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|other| other.spec.id != *id);
         kept.push_back(Arc::clone(&job));
         if kept.len() > KEPT {
             kept.pop_front();

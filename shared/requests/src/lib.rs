@@ -65,6 +65,14 @@ impl Requests {
         self.checked_size(&prompt, id)
     }
 
+    /// The same for a row that was sent before, which no limit can stop any more.
+    ///
+    /// # Errors
+    /// When the row can't be rendered, which it could before.
+    pub fn sent_size(&self, rows: &RecordBatch, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
+        Ok(self.encoder.encoded_len(id, &self.prompt(rows, row)?))
+    }
+
     /// Appends a row's encoded request, with its line feed, to `out`.
     ///
     /// # Errors

@@ -22,6 +22,9 @@ const SECTIONS: &[&str] = &["splitter", "dispatcher", "poller", "merger", "simul
 /// The settings file that is read when none is named.
 const SETTINGS_FILE: &str = "batchmill.toml";
 
+/// The exit code for wrong settings.
+const USAGE: u8 = 2;
+
 /// The exit code after a second signal: 128 and SIGINT's number, as shells have it.
 const INTERRUPTED: i32 = 130;
 
@@ -81,7 +84,7 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<crate::settings::Error>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -49,14 +49,16 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// How many bytes a row's cells take: exactly for CSV, the chunk's average for typed columns.
+    /// How many bytes each row's cells take: exactly for CSV, the chunk's average for typed columns.
     #[must_use]
-    pub fn source_bytes(&self, row: usize) -> u64 {
+    pub fn source_bytes(&self) -> Vec<u64> {
+        let rows = self.rows.num_rows();
         match self.rows.columns() {
             [records] if records.data_type() == &DataType::Binary => {
-                records.as_any().downcast_ref::<BinaryArray>().map_or(0, |records| records.value(row).len() as u64)
+                let records = records.as_any().downcast_ref::<BinaryArray>();
+                records.map_or_else(Vec::new, |records| (0..rows).map(|row| records.value(row).len() as u64).collect())
             }
-            _ => (size::batch_bytes(&self.rows) / self.rows.num_rows().max(1)) as u64,
+            _ => vec![(size::batch_bytes(&self.rows) / rows.max(1)) as u64; rows],
         }
     }
 }

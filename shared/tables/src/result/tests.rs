@@ -83,7 +83,8 @@ fn a_failed_row_shows_its_kind_and_message_and_no_answer() {
     };
     let end = FinalRow::new(&last, 3);
     assert_eq!(texts(&end, false), ["-", "truncated: cut at 60 tokens"]);
-    let details = ["-", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "-", "2", "0", "3"];
+    let details =
+        ["-", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "-", "2", "0", "3"];
     assert_eq!(texts(&end, true), details);
     assert_eq!(FinalRow { error: None, ..end }.error_cell().as_deref(), Some("truncated"));
 }
