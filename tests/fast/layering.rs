@@ -1,4 +1,4 @@
-//! Dependencies point one way. The table is the order of DESIGN's layers; the facts are cargo's.
+//! Dependencies point one way. The table is the order of ARCHITECTURE's layers; the facts are cargo's.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,6 +6,8 @@
 //! - `crash`: the same with a death at every write.
 //! - `provider`: the OpenAI provider's conformance suite against the simulator.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // the helpers of tests are tests, too
+
 mod crash;
 mod documents;
 mod layering;

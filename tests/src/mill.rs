@@ -81,7 +81,7 @@ impl Mill {
     pub async fn get(&self, uri: &str) -> anyhow::Result<Vec<u8>> {
         let location = self.first.locations.resolve(uri, &Team::shared())?;
         let pinned = location.head().await?.with_context(|| format!("{uri} is not there"))?;
-        let whole = location.read(&[0..pinned.bytes], &pinned.etag).await?;
+        let whole = location.read(std::slice::from_ref(&(0..pinned.bytes)), &pinned.etag).await?;
         Ok(whole.concat())
     }
 

@@ -5,11 +5,13 @@
 //!   `run`, `all` and the single services.
 //! - `tracker`: how far a job is, from durable facts alone. `progress`: the bars. `summary`: the end, for people and as
 //!   JSON.
+//! - `heap`: why memory stays flat.
 //! - `operate`: `submit`, `status`, `watch`, `topics`, `config`.
 //!
 //! Exit codes: 0 all answered, 1 failed or refused, 2 usage, 3 ended with failed rows, 4 no such job, 130 interrupted.
 
 mod cli;
+mod heap;
 mod operate;
 mod progress;
 mod rooms;
@@ -25,6 +27,10 @@ use runtime::{Context, Room, ServiceArgs};
 
 pub use cli::Cli;
 use cli::Command;
+pub use heap::keep_one_heap;
+
+/// Threads for blocking work on files.
+const BLOCKING_THREADS: usize = 8;
 
 /// Something failed, or the job was refused.
 pub(crate) const FAILED: u8 = 1;
@@ -68,7 +74,9 @@ async fn simulate(args: simulator::Args) -> anyhow::Result<ExitCode> {
 }
 
 fn on_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Each thread keeps memory of its own: no more of them than files that are read and written at a time.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     match runtime {
         Ok(runtime) => report(runtime.block_on(command)),
         Err(error) => report(Err(error.into())),

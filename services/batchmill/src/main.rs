@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    batchmill::keep_one_heap();
     batchmill::execute(batchmill::Cli::parse())
 }

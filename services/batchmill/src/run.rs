@@ -102,17 +102,25 @@ async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<
 async fn ended(context: &Context, spec: &JobSpec, end: &EndFact, json: bool) -> anyhow::Result<ExitCode> {
     match context.store.get_json::<JobFact>(&keys::job(&spec.id)).await? {
         Some(job) if job.spec.digest() != spec.digest() => refused(&conflict(spec)),
-        _ => summary::print(end, json),
+        _ => {
+            let gone = |path: &PathBuf| !path.exists();
+            if let Some(path) = spec::local_path(&spec.output.uri).filter(gone) {
+                let shown = path.display();
+                eprintln!(
+                    "warning: {shown} was there when the job ended and is gone; its answers are still in the data folder"
+                );
+            }
+            summary::print(end, json)
+        }
     }
 }
 
 /// Puts `open/<job>`; the refusal if the id is another job's.
 async fn open(context: &Context, spec: &JobSpec) -> anyhow::Result<Option<Refusal>> {
     let store = &context.store;
-    if let Some(job) = store.get_json::<JobFact>(&keys::job(&spec.id)).await? {
-        if job.spec.digest() != spec.digest() {
-            return Ok(Some(conflict(spec)));
-        }
+    let known = store.get_json::<JobFact>(&keys::job(&spec.id)).await?;
+    if known.is_some_and(|job| job.spec.digest() != spec.digest()) {
+        return Ok(Some(conflict(spec)));
     }
     let (nonce, opened_at) = (context.clock.nonce(), context.clock.now());
     let open = OpenJob { schema: SCHEMA, nonce, team: Team::shared(), spec: spec.clone(), opened_at };
@@ -261,8 +269,13 @@ fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver>
         ("loop.drain_timeout_seconds", "2".to_owned()),
     ];
     let mut over: Vec<_> = over.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    if !load_settings(args, &[])?.mentions("log") {
+    let given = load_settings(args, &[])?;
+    if !given.mentions("log") {
         over.push(("log.filter".to_owned(), "warn".to_owned()));
+    }
+    if !given.mentions("loop") {
+        // Four rooms share this machine's processors: more at a time would only cost memory.
+        over.push(("loop.max_running".to_owned(), "2".to_owned()));
     }
     let args = ConfigArgs { config: args.config.clone(), set: args.set.clone() };
     Ok(SettingsOver { args, over })

@@ -65,7 +65,7 @@ pub enum Next {
 }
 
 /// How often a create may be refused for want of its file before the refusal is believed: providers answer so for a moment after an
-/// upload (see `users.md`: "Cannot find file" just after upload).
+/// upload ("Cannot find file", as users of OpenAI have reported).
 pub const NOT_FOUND_TRIES: usize = 5;
 
 /// Decides from the log, first entry first. `epoch` marks this process's claims.

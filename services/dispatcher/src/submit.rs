@@ -95,11 +95,11 @@ impl Dispatcher {
         if !held && !self.write(task, seq, claim).await? {
             return Ok(Turn::Later(loser_wait(tries)));
         }
-        if let Some(open) = fence {
-            if let Fence::Found(provider_batch) = self.fence(task, &open).await? {
-                self.write(task, seq + 1, SubmissionStep::Submitted { provider_batch, adopted: true }).await?;
-                return Ok(Turn::Again);
-            }
+        if let Some(open) = fence
+            && let Fence::Found(provider_batch) = self.fence(task, &open).await?
+        {
+            self.write(task, seq + 1, SubmissionStep::Submitted { provider_batch, adopted: true }).await?;
+            return Ok(Turn::Again);
         }
         if let Some(stop) = stop {
             let unsent = SubmissionStep::Unsent { kind: stop.kind(), message: stop.message().to_owned() };

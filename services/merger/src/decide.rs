@@ -160,7 +160,7 @@ mod tests {
                 let heads: Vec<Option<u64>> = columns.iter().map(|c| c.last().copied()).collect();
                 let standing = speaker(1, row, &heads).unwrap();
                 prop_assert_eq!(standing, tries[row as usize]);
-                columns[..standing].iter_mut().for_each(|c| drop(c.pop()));
+                columns[..standing].iter_mut().for_each(|column| column.truncate(column.len() - 1));
             }
             prop_assert!(columns.iter().all(Vec::is_empty));
         }

@@ -180,9 +180,10 @@ pub fn ownership(job: &JobId, spec: &JobSpec, latest: Option<(u32, &OutputClaim,
     let next = latest.map_or(1, |(n, ..)| n + 1);
     match latest {
         Some((_, claim, _)) if claim.job == *job => Ownership::Ours,
-        Some((_, claim, false)) => {
-            refuse(format!("{uri} is the output of job {}, which has not ended: choose another place", claim.job))
-        }
+        Some((_, claim, false)) => refuse(format!(
+            "{uri} is the output of job {}, which has not ended: let that job end first, or choose another place",
+            claim.job
+        )),
         _ if exists && !spec.output.overwrite => {
             refuse(format!("{uri} exists and is not this job's: move it away, choose another place, or say overwrite"))
         }

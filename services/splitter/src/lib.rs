@@ -123,10 +123,11 @@ impl Splitter {
     }
 
     /// Notes a wish to cancel. A job that nobody knows, or that has ended, can't be cancelled: the wish is dropped.
-    async fn cancel(&self, job: &JobId) -> anyhow::Result<Verdict> {
+    /// So is that of another team, which the topic tells.
+    async fn cancel(&self, job: &JobId, team: &Team) -> anyhow::Result<Verdict> {
         let store = &self.context.store;
-        let known = store.exists(&keys::open(job)).await? || store.exists(&keys::job(job)).await?;
-        if known && !store.exists(&keys::end(job)).await? {
+        let open = store.get_json::<model::OpenJob>(&keys::open(job)).await?;
+        if open.is_some_and(|open| open.team == *team) && !store.exists(&keys::end(job)).await? {
             let clock = &self.context.clock;
             let fact = CancelFact { schema: SCHEMA, nonce: clock.nonce(), requested_at: clock.now() };
             store.put_once(&keys::cancel(job), &fact).await?;
@@ -177,7 +178,7 @@ impl Room for Splitter {
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {
         match &received.event {
             Event::JobSubmitted(submitted) => self.split(&submitted.spec, &received.team, out).await,
-            Event::JobCancelRequested(wish) => self.cancel(&wish.job).await,
+            Event::JobCancelRequested(wish) => self.cancel(&wish.job, &received.team).await,
             other => Ok(Verdict::Reject(Reason::unexpected(other))),
         }
     }

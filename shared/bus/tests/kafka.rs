@@ -1,4 +1,4 @@
-//! The conformance suite on the mock cluster of the Kafka client library, and on a real broker if there is one.
+//! The conformance suite on the mock cluster of the Kafka client library. `tests/live` runs it on a real broker.
 
 #![allow(clippy::unwrap_used, reason = "its helpers are test code, too")]
 
@@ -52,16 +52,6 @@ async fn kafka_keeps_its_promises_with_cooperative_assignment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_keeps_its_promises_with_range_assignment() {
     on_a_mock_cluster(Assignment::Range).await;
-}
-
-/// Only where a broker is given: its names must be new, so the run's start is in them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_broker_keeps_its_promises() {
-    let Ok(brokers) = std::env::var("BATCHMILL_TEST_KAFKA") else { return };
-    for (name, assignment) in [("sticky", Assignment::CooperativeSticky), ("range", Assignment::Range)] {
-        let suffix = format!("{name}-{}", std::process::id());
-        conformance::all(Bus::kafka(settings(&brokers, assignment)).unwrap(), &suffix).await;
-    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Which kinds of failure are tried again, and how often: DESIGN's table, which a job may change kind by kind.
+//! Which kinds of failure are tried again, and how often: ARCHITECTURE's table, which a job may change kind by kind.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What any implementation of a class must do, checked against a running server. The dispatcher's protocol (DESIGN
+//! What any implementation of a class must do, checked against a running server. The dispatcher's protocol (ARCHITECTURE
 //! section 4) is only as safe as these answers are true, so a new provider begins here.
 //!
 //! A suite runs real batches: use a server that answers quickly, or an account where a few tiny requests may be spent.

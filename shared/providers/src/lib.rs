@@ -3,7 +3,7 @@
 //! What the rooms may rely on:
 //!
 //! - **One create is one POST.** [`Provider::create`] never repeats itself, follows no redirect and uses a connection of its
-//!   own, and its outcome tells *refused cleanly* from *unknown*: DESIGN's section 4 rests on that.
+//!   own, and its outcome tells *refused cleanly* from *unknown*: ARCHITECTURE's page on double billing rests on that.
 //! - **An error says what the caller does next** ([`Error`]); no error and no log line carries a key, a prompt or a signed
 //!   address.
 //! - **No provider's format leaks.** Rows are encoded by [`Encode`] and result lines decoded by [`Provider::decode_line`].

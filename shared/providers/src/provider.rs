@@ -157,7 +157,7 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// What one create came to (DESIGN section 4, step 5).
+/// What one create came to (ARCHITECTURE, Never paid twice, step 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreateOutcome {
     /// The provider has the batch.
