@@ -133,6 +133,16 @@ async fn a_create_that_was_lost_on_its_way_is_fenced_and_sent_with_a_new_file() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_batches_at_the_provider_are_asked_for_by_lists() {
+    let (mill, end) = run(ScriptedProvider::echo().slow(150), &spec(2), table(80).as_bytes()).await;
+    assert_eq!((end.counts.answered, end.batches), (80, 40));
+    let (asked, listed) = mill.provider().questions();
+    // Asking for each of 40 batches in each round would be 40 questions for every list.
+    assert!(listed > 50 && asked < 120, "{asked} asked, {listed} listed");
+    assert_eq!(mill.provider().paid().len(), 80);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_is_waited_out() {
     let limited = |create: usize| if create < 4 { OnCreate::RateLimit } else { OnCreate::Accept };
     let provider = ScriptedProvider::echo().with_creates(Box::new(limited));

@@ -54,6 +54,7 @@ pub struct ScriptedProvider {
     rows: RowScript,
     creates: CreateScript,
     status: BatchStatus,
+    slow: usize,
     state: Mutex<State>,
 }
 
@@ -64,6 +65,8 @@ struct State {
     creates: usize,
     batches: Vec<ProviderBatch>,
     paid: Vec<String>,
+    asked: usize,
+    listed: usize,
 }
 
 impl std::fmt::Debug for ScriptedProvider {
@@ -83,7 +86,7 @@ impl ScriptedProvider {
         #[allow(clippy::expect_used)] // a test's own set-up
         let format = providers::open("scripted", &settings).expect("the settings are sound");
         let creates: CreateScript = Box::new(|_| OnCreate::Accept);
-        Self { format, rows, creates, status: BatchStatus::Completed, state: Mutex::default() }
+        Self { format, rows, creates, status: BatchStatus::Completed, slow: 0, state: Mutex::default() }
     }
 
     /// A provider that echoes each prompt.
@@ -102,6 +105,29 @@ impl ScriptedProvider {
     #[must_use]
     pub fn ending_as(self, status: BatchStatus) -> Self {
         Self { status, ..self }
+    }
+
+    /// The same whose batches all run until it was asked so often, about one or by a list.
+    #[must_use]
+    pub fn slow(self, questions: usize) -> Self {
+        Self { slow: questions, ..self }
+    }
+
+    /// How often it was asked about one batch, and for a list.
+    #[must_use]
+    pub fn questions(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.asked, state.listed)
+    }
+
+    /// A batch as it is shown: still running while the provider is slow.
+    fn shown(&self, state: &State, batch: &ProviderBatch) -> ProviderBatch {
+        if state.asked + state.listed > self.slow {
+            return batch.clone();
+        }
+        let raw_status = "in_progress".to_owned();
+        let (output_file, error_file) = (None, None);
+        ProviderBatch { status: BatchStatus::Running, raw_status, output_file, error_file, ..batch.clone() }
     }
 
     /// The prompts of all accepted creates, in order: what was paid.
@@ -231,7 +257,9 @@ impl Provider for ScriptedProvider {
     }
 
     async fn list_batches(&self, _after: Option<&str>) -> Result<Page> {
-        Ok(Page { batches: self.state().batches.iter().rev().cloned().collect(), next: None })
+        let mut state = self.state();
+        state.listed += 1;
+        Ok(Page { batches: state.batches.iter().rev().map(|batch| self.shown(&state, batch)).collect(), next: None })
     }
 
     async fn create(&self, file_id: &str, metadata: &BTreeMap<String, String>) -> CreateOutcome {
@@ -260,8 +288,10 @@ impl Provider for ScriptedProvider {
     }
 
     async fn get(&self, id: &str) -> Result<ProviderBatch> {
-        let found = self.state().batches.iter().find(|batch| batch.id == id).cloned();
-        found.ok_or(Error::NotFound { message: id.to_owned() })
+        let mut state = self.state();
+        state.asked += 1;
+        let found = state.batches.iter().find(|batch| batch.id == id);
+        found.map(|batch| self.shown(&state, batch)).ok_or(Error::NotFound { message: id.to_owned() })
     }
 
     async fn cancel(&self, id: &str) -> Result<ProviderBatch> {

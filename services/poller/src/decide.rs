@@ -56,6 +56,23 @@ pub fn look(batch: &ProviderBatch, unwanted: bool, looks: u32) -> Look {
     }
 }
 
+/// How many pages of a hundred batches are listed for so many that are waited for; 0: they are asked for one by one. One page
+/// more than they fill, since others' batches stand between them.
+#[must_use]
+pub fn pages_to_list(waiting: usize) -> u32 {
+    if waiting < LIST_FROM {
+        return 0;
+    }
+    u32::try_from(waiting.div_ceil(PAGE)).map_or(MOST_PAGES, |pages| (pages + 1).min(MOST_PAGES))
+}
+
+/// From so many batches on a list costs less than asking for each.
+const LIST_FROM: usize = 8;
+/// Batches of a page, as providers list them.
+const PAGE: usize = 100;
+/// The most pages of one round.
+const MOST_PAGES: u32 = 50;
+
 fn unmentioned(kind: FailureKind, message: &str) -> Unmentioned {
     Unmentioned { kind, message: message.to_owned() }
 }
@@ -171,6 +188,12 @@ mod tests {
             let error = BatchError { code: code.to_owned(), message: "m".to_owned(), line: Some(3) };
             assert_eq!(failed(&[error]).kind, kind, "{code}");
         }
+    }
+
+    #[test]
+    fn many_batches_are_listed_and_few_are_asked_for() {
+        let pages: Vec<u32> = [0, 7, 8, 100, 101, 1_000, 1_000_000].into_iter().map(pages_to_list).collect();
+        assert_eq!(pages, [0, 0, 2, 2, 3, 11, 50]);
     }
 
     #[test]

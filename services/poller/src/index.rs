@@ -57,7 +57,7 @@ impl Index {
         let mut lines = Lines { reader: BufReader::with_capacity(1 << 20, file), offset: 0, max_line };
         let mut line = Vec::new();
         while let Some((offset, whole)) = lines.next(&mut line)? {
-            if line.iter().all(u8::is_ascii_whitespace) {
+            if whole && line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             let id = if whole { provider.line_id(&line) } else { None };

@@ -5,7 +5,7 @@
 //! attempt's batch at once. Waiting costs nothing: the event is put on a timer and its offset stays open.
 //!
 //! - [`decide`]: wait, collect or cancel; who is tried again. Pure.
-//! - `watch`: looking at a batch. `spool`: its files, on scratch disk. `index`: which line is which row's.
+//! - `watch`: looking at a batch. `views`: at many of them at once. `spool`: its files, on scratch disk. `index`: which line is which row's.
 //! - `collect`: from lines to result rows, and the next attempt's batch.
 
 mod collect;
@@ -14,6 +14,7 @@ pub mod decide;
 mod index;
 pub mod metrics;
 mod spool;
+mod views;
 mod watch;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use tables::batch::Codec;
 
 pub use config::Config;
 use metrics::Metrics;
+use views::Views;
 use watch::Watched;
 
 /// The room.
@@ -40,6 +42,7 @@ pub struct Poller {
     /// What is known of the batches that are waited for, so that a look asks the provider and no one else. It may be
     /// lost at any time.
     watched: Mutex<HashMap<(JobId, BatchId), Arc<Watched>>>,
+    views: Views,
 }
 
 impl Poller {
@@ -54,6 +57,7 @@ impl Poller {
             jobs: Jobs::new(&context.store, providers.clone()),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             watched: Mutex::default(),
+            views: Views::default(),
             context: context.clone(),
         })
     }

@@ -127,7 +127,9 @@ impl Poller {
         self.metrics.record_look();
         let looks = watched.looks.fetch_add(1, Ordering::Relaxed) + 1;
         let wait = provider.poll_schedule().after(looks);
-        let batch = match provider.get(id).await {
+        let waiting = self.watched.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let spec = &watched.job.spec;
+        let batch = match self.views.look(&self.context.clock, spec, provider.as_ref(), id, waiting).await {
             Ok(batch) => batch,
             // A batch may be unknown for a moment after its create; for good, the deadline ends it.
             Err(Error::NotFound { .. }) if unwanted != Some(FailureKind::Deadline) => return Ok(Seen::Wait(wait)),
