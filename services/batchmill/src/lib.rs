@@ -27,7 +27,7 @@ use runtime::{Context, Room, ServiceArgs};
 
 pub use cli::Cli;
 use cli::Command;
-pub use heap::keep_one_heap;
+pub use heap::keep_the_heap_small;
 
 /// Threads for blocking work on files.
 const BLOCKING_THREADS: usize = 8;

@@ -5,6 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    batchmill::keep_one_heap();
+    batchmill::keep_the_heap_small();
     batchmill::execute(batchmill::Cli::parse())
 }

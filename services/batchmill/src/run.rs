@@ -274,8 +274,9 @@ fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver>
         over.push(("log.filter".to_owned(), "warn".to_owned()));
     }
     if !given.mentions("loop") {
-        // Four rooms share this machine's processors: more at a time would only cost memory.
-        over.push(("loop.max_running".to_owned(), "2".to_owned()));
+        // Four rooms share this machine's processors: more at a time would only cost memory, and more of it the longer
+        // the file, because only in a long one do all rooms come to work at once.
+        over.push(("loop.max_running".to_owned(), "1".to_owned()));
     }
     let args = ConfigArgs { config: args.config.clone(), set: args.set.clone() };
     Ok(SettingsOver { args, over })

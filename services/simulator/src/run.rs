@@ -82,10 +82,12 @@ async fn walk(simulator: &Simulator, batch: &Arc<Batch>) -> Result<(), ApiError>
         }
     });
     record.await?;
+    let turn = simulator.workers.acquire().await.map_err(ApiError::internal)?;
     let produced = simulator.blocking(move || {
         work.finish("batch_cancelled", "This request was not executed: the batch was cancelled.").map_err(results)
     });
     let produced = produced.await?;
+    drop(turn);
     tokio::time::sleep(pace.finalizing).await;
     publish(simulator, batch, produced).await
 }
@@ -111,8 +113,9 @@ async fn answer(simulator: &Simulator, batch: &Arc<Batch>, record: &Record) -> R
     let input = if linked.exists() { linked } else { store.data_path(&record.input_file_id) };
     let (output, errors) = (store.batch_path(&batch.id, "output"), store.batch_path(&batch.id, "error"));
     let (created, seed) = (record.in_progress_at.unwrap_or(record.created_at), store.seed_for(&batch.id));
+    let total = usize::try_from(record.rows).unwrap_or(usize::MAX);
     let open = move || {
-        let opened = Work::open(&name, &input, output, errors, created, seed);
+        let opened = Work::open(&name, &input, output, errors, created, seed, total);
         opened.map_err(Error::io("read", &input))
     };
     let mut work = simulator.blocking(open).await?;

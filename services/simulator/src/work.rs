@@ -3,11 +3,14 @@
 //! Rows are answered in a shuffled order, because OpenAI promises none and clients must not count on one. The order
 //! comes from the simulator's seed and the batch's id, so work that a crash interrupted is done again with the same
 //! result, byte for byte.
+//!
+//! A batch that waits for its next portion holds no rows: where each row lies is looked up again, and buffers are given
+//! back. So memory goes with the batches that are being answered, not with those that have been accepted.
 
 use std::{
     borrow::Cow,
     fs::File,
-    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    io::{self, BufRead as _, BufReader, Seek as _, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -24,27 +27,42 @@ use crate::{
 /// Progress is shown, and a cancel looked for, after this many rows.
 const STRIDE: usize = 256;
 
+/// Results are written this many bytes at a time.
+const BUFFER: usize = 1 << 20;
+
 /// A result file that is being written.
 struct Results {
     path: PathBuf,
-    out: BufWriter<File>,
+    file: File,
+    buffer: Vec<u8>,
     rows: u64,
 }
 
 impl Results {
     fn create(path: PathBuf) -> io::Result<Self> {
-        let out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
-        Ok(Self { path, out, rows: 0 })
+        let file = File::create(&path)?;
+        Ok(Self { path, file, buffer: Vec::new(), rows: 0 })
     }
 
     fn write(&mut self, row: &ResultRow<'_>) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, row)?;
+        serde_json::to_writer(&mut self.buffer, row)?;
         self.rows += 1;
-        self.out.write_all(b"\n")
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= BUFFER {
+            self.file.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes what is in the buffer, and gives the buffer back.
+    fn rest(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.file.write_all(&buffer)
     }
 
     fn finish(mut self) -> io::Result<Option<PathBuf>> {
-        self.out.flush()?;
+        self.rest()?;
         Ok((self.rows > 0).then_some(self.path))
     }
 }
@@ -55,8 +73,10 @@ pub(crate) struct Work {
     name: String,
     created: u64,
     input: File,
-    /// Where each row is, in the order of answering.
+    seed: u64,
+    /// Where each row is, in the order of answering. Empty between portions.
     rows: Vec<(u64, u32)>,
+    total: usize,
     done: usize,
     line: Vec<u8>,
     output: Results,
@@ -157,7 +177,7 @@ struct CompletionDetails {
 }
 
 impl Work {
-    /// Finds the rows of an input and shuffles them. `created` is the time that completions bear, in Unix seconds.
+    /// Opens a batch's files. `created` is the time that completions bear, in Unix seconds; `total` counts the rows.
     pub(crate) fn open(
         name: &str,
         input: &Path,
@@ -165,45 +185,62 @@ impl Work {
         errors: PathBuf,
         created: u64,
         seed: u64,
+        total: usize,
     ) -> io::Result<Self> {
-        let input = File::open(input)?;
-        let mut rows = offsets(&input)?;
-        fastrand::Rng::with_seed(seed).shuffle(&mut rows);
         Ok(Self {
             name: name.to_owned(),
             created,
-            input,
+            input: File::open(input)?,
+            seed,
+            rows: Vec::new(),
+            total,
             done: 0,
             line: Vec::new(),
             output: Results::create(output)?,
             errors: Results::create(errors)?,
-            counts: Counts { total: rows.len() as u64, ..Counts::default() },
+            counts: Counts { total: total as u64, ..Counts::default() },
             usage: Usage::default(),
-            rows,
         })
     }
 
     /// How many rows there are.
     pub(crate) fn total(&self) -> usize {
-        self.rows.len()
+        self.total
+    }
+
+    /// Finds the rows and shuffles them, the same way each time.
+    fn wake(&mut self) -> io::Result<()> {
+        self.rows = offsets(&self.input, self.total)?;
+        fastrand::Rng::with_seed(self.seed).shuffle(&mut self.rows);
+        Ok(())
+    }
+
+    /// Gives back what a batch at work holds in memory.
+    fn rest(&mut self) -> io::Result<()> {
+        (self.rows, self.line) = (Vec::new(), Vec::new());
+        self.output.rest()?;
+        self.errors.rest()
     }
 
     /// Answers rows until `until` of them are done, or `go_on` says no.
     pub(crate) fn advance(&mut self, until: usize, mut go_on: impl FnMut(Counts, Usage) -> bool) -> io::Result<()> {
-        let until = until.min(self.rows.len());
-        while self.done < until {
+        self.wake()?;
+        while self.done < until.min(self.total) {
             if self.done.is_multiple_of(STRIDE) && !go_on(self.counts, self.usage) {
-                return Ok(());
+                return self.rest();
             }
             self.row()?;
         }
         go_on(self.counts, self.usage);
-        Ok(())
+        self.rest()
     }
 
     /// Writes the rows that were not answered as errors of that code, and closes both files.
     pub(crate) fn finish(mut self, code: &'static str, message: &'static str) -> io::Result<Produced> {
-        while self.done < self.rows.len() {
+        if self.done < self.total {
+            self.wake()?;
+        }
+        while self.done < self.total {
             let at = self.read()?;
             let request: RequestLine<'_> = serde_json::from_slice(&self.line)?;
             let error = Some(RowError { code, message });
@@ -279,10 +316,11 @@ fn completion<'a>(name: &str, at: usize, created: u64, answer: &'a Answer) -> Co
     }
 }
 
-/// Start and length of each line, without its `\n`.
-fn offsets(input: &File) -> io::Result<Vec<(u64, u32)>> {
+/// Start and length of each of the `total` lines, without its `\n`.
+fn offsets(mut input: &File, total: usize) -> io::Result<Vec<(u64, u32)>> {
+    input.rewind()?;
     let mut reader = BufReader::with_capacity(1 << 20, input);
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(total);
     let (mut position, mut start) = (0, 0);
     let mut push = |start: u64, end: u64| {
         let len = u32::try_from(end - start).map_err(io::Error::other)?;
@@ -306,6 +344,9 @@ fn offsets(input: &File) -> io::Result<Vec<(u64, u32)>> {
     if start < position {
         push(start, position)?;
     }
+    if rows.len() != total {
+        return Err(io::Error::other(format!("the input has {} rows, not {total}", rows.len())));
+    }
     Ok(rows)
 }
 
@@ -325,7 +366,7 @@ mod tests {
         };
         let input = folder.join("input");
         std::fs::write(&input, (0..rows).map(line).collect::<Vec<_>>().join("\n")).unwrap();
-        Work::open("x", &input, folder.join("out"), folder.join("err"), 5, 1).unwrap()
+        Work::open("x", &input, folder.join("out"), folder.join("err"), 5, 1, rows).unwrap()
     }
 
     fn rows(path: Option<&PathBuf>) -> Vec<Value> {
