@@ -6,10 +6,11 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each of our crates with those of ours that it may depend on.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("faults", &[]),
     ("model", &[]),
     ("events", &["model"]),
-    ("bus", &["model", "events"]),
-    ("runtime", &["model", "events", "bus"]),
+    ("bus", &["model", "events", "faults"]),
+    ("runtime", &["model", "events", "bus", "faults"]),
     ("tables", &["model"]),
     ("prompts", &["model"]),
     ("providers", &["model"]),
@@ -22,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("batchmill", COMMAND),
     ("tests", EVERYTHING),
 ];
-const ROOM: &[&str] = &["model", "events", "bus", "runtime", "tables", "prompts", "providers", "requests"];
+const ROOM: &[&str] = &["faults", "model", "events", "bus", "runtime", "tables", "prompts", "providers", "requests"];
 const COMMAND: &[&str] = &[
     "model",
     "events",
@@ -39,6 +40,7 @@ const COMMAND: &[&str] = &[
     "simulator",
 ];
 const EVERYTHING: &[&str] = &[
+    "faults",
     "model",
     "events",
     "bus",

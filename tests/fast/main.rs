@@ -4,12 +4,19 @@
 //! - `documents`: what the documents and the error pages promise about the code.
 //! - `pipeline`: whole jobs through the four rooms over memory, with a scripted provider.
 //! - `crash`: the same with a death at every write.
+//! - `cleanup`: what is removed after a job's end, and what never is.
+//! - `endings`: a cancel at each moment of a job's life. `dead_letters`: what is listed and what a replay sends back.
+//! - `retries`: how often each kind of failure is tried again, what ends it, and the failed rows as a file to run again.
 //! - `provider`: the OpenAI provider's conformance suite against the simulator.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // the helpers of tests are tests, too
 
+mod cleanup;
 mod crash;
+mod dead_letters;
 mod documents;
+mod endings;
 mod layering;
 mod pipeline;
 mod provider;
+mod retries;

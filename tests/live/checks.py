@@ -1,15 +1,17 @@
 """The live tests' small runner: named checks, one line each, a count at the end. Nothing is skipped."""
 
 import sys
+import threading
 import time
 import traceback
 
 
 class Checks:
-    """Runs functions and counts."""
+    """Runs functions and counts; from several threads too."""
 
     def __init__(self):
         self.passed, self.failed = 0, 0
+        self.lock = threading.Lock()
 
     def run(self, name, function, *arguments):
         """Runs one check: it fails by raising. Returns whether it passed."""
@@ -17,19 +19,22 @@ class Checks:
         try:
             function(*arguments)
         except Exception as error:  # a check's failure must not end the others
-            self.failed += 1
-            print(f"FAIL {name} ({time.monotonic() - began:.1f} s)", flush=True)
-            print("     " + str(error).replace("\n", "\n     "), flush=True)
-            if not isinstance(error, Wrong):
-                traceback.print_exc(file=sys.stdout)
+            with self.lock:
+                self.failed += 1
+                print(f"FAIL {name} ({time.monotonic() - began:.1f} s)", flush=True)
+                print("     " + str(error).replace("\n", "\n     "), flush=True)
+                if not isinstance(error, Wrong):
+                    traceback.print_exc(file=sys.stdout)
             return False
-        self.passed += 1
-        print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        with self.lock:
+            self.passed += 1
+            print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
         return True
 
     def refuse(self, name, why):
         """Counts a check as failed that can't be tried: nothing is skipped."""
-        self.failed += 1
+        with self.lock:
+            self.failed += 1
         print(f"FAIL {name}: not tried, because {why}", flush=True)
 
     def close(self):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import oracle
+import rescue
 import settings
 import tables
 from checks import Wrong, expect
@@ -212,5 +213,7 @@ def run(checks, folder, kafka, s3):
         check("cluster: status", status, cluster)
         check("cluster: admin ports", metrics, cluster)
         check("cluster: SIGTERM ends each with 0", stop, cluster)
+        if not missing:
+            rescue.cluster(checks, cluster)
     finally:
         cluster.close()

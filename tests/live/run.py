@@ -3,10 +3,13 @@
 
     .parts/venv/bin/python tests/live/run.py laptop cluster rust       or one or two of them
     .parts/venv/bin/python tests/live/run.py laptop --keep
+    .parts/venv/bin/python tests/live/run.py crash --all
 
 laptop   `batchmill run`: public tables, kills, bad input                     (no servers)
 cluster  four services as processes on a real Kafka and a real S3
 rust     the Rust tests against the same servers (`cargo test --test live`)
+crash    a part of the crash matrix; with --all the whole of it, with --only POINT its cells: see crash.py
+campaign two minutes of kills on Kafka and S3 of its own; `campaign.py` is the same for longer
 
 Prints one line a check, and `N passed, N failed` at the end. When something failed, or with --keep, the working folder
 with every log stays, and its path is printed.
@@ -25,13 +28,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "oracle")]
 
+import campaign  # noqa: E402
 import cluster  # noqa: E402
+import crash  # noqa: E402
 import laptop  # noqa: E402
+import rescue  # noqa: E402
 import settings  # noqa: E402
 from checks import Checks, Wrong  # noqa: E402
 from servers import S3, Kafka  # noqa: E402
 
-STAGES = ["laptop", "cluster", "rust"]
+STAGES = ["laptop", "cluster", "rust", "crash", "campaign"]
 
 
 def rust(checks, kafka, s3):
@@ -50,7 +56,7 @@ def rust(checks, kafka, s3):
         raise Wrong(f"cargo test ended with {done.returncode}")
 
 
-def with_servers(checks, stages, folder):
+def with_servers(checks, stages, folder, cells):
     """The stages that need Kafka and S3, on one of each."""
     with S3(folder, settings.BUCKET) as s3, Kafka(folder) as kafka:
         print(f"Kafka at {kafka.brokers}, S3 at {s3.endpoint}", flush=True)
@@ -58,6 +64,8 @@ def with_servers(checks, stages, folder):
             cluster.run(checks, folder / "cluster", kafka, s3)
         if "rust" in stages:
             checks.run("rust: tests on Kafka and S3", rust, checks, kafka, s3)
+        if "crash" in stages:
+            crash.run(checks, folder / "crash", kafka, s3, cells)
 
 
 def main():
@@ -65,6 +73,8 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     arguments.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all when none is named")
     arguments.add_argument("--keep", action="store_true", help="keep the working folder")
+    arguments.add_argument("--all", action="store_true", help="crash: the whole matrix")
+    arguments.add_argument("--only", metavar="POINT", help="crash: the cells of this point, or those that begin so")
     options = arguments.parse_args()
     stages = options.stages or STAGES
     if unknown := [stage for stage in stages if stage not in STAGES]:
@@ -77,8 +87,12 @@ def main():
     try:
         if "laptop" in stages:
             laptop.run(checks, folder / "laptop")
-        if set(stages) & {"cluster", "rust"}:
-            checks.run("servers: Kafka and S3", with_servers, checks, stages, folder)
+            rescue.run(checks, folder / "rescue")
+        if set(stages) & {"cluster", "rust", "crash"}:
+            cells = crash.chosen(options.all, options.only)
+            checks.run("servers: Kafka and S3", with_servers, checks, stages, folder, cells)
+        if "campaign" in stages:
+            checks.run("campaign: two minutes", campaign.run, folder / "campaign", 2, campaign.CI_SEED)
     finally:
         if checks.failed or options.keep:
             print(f"logs are in {folder}", flush=True)

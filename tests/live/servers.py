@@ -331,6 +331,10 @@ class S3(Server):
                 return source.read()
         except FileNotFoundError:
             return None
+        except OSError as error:  # removed between the two requests that pyarrow makes
+            if "RESOURCE_NOT_FOUND" in str(error):
+                return None
+            raise
 
     def keys(self, prefix):
         """The keys under a prefix that ends at a `/`."""

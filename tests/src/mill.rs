@@ -19,8 +19,9 @@ use runtime::{Clock, Context, Reconcile, Room, Store};
 use crate::mortal::MortalStore;
 use crate::provider::ScriptedProvider;
 
-/// How often the end is looked for, in the paused clock's time.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the end is looked for, in the paused clock's time: often at first, seldom once a job takes days.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// No job of a test takes longer than this, in the paused clock's time: then it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30 * 24 * 3_600);
 
@@ -30,6 +31,7 @@ pub struct Mill {
     first: Context,
     provider: Arc<ScriptedProvider>,
     clock: Clock,
+    settings: Settings,
 }
 
 /// How a life ended.
@@ -48,13 +50,36 @@ impl Mill {
     /// When the temporary folder can't be used.
     pub fn new(provider: ScriptedProvider) -> anyhow::Result<Self> {
         let first = Context::in_memory(1, Settings::default())?;
-        Ok(Self { objects: Arc::default(), clock: first.clock.clone(), first, provider: Arc::new(provider) })
+        let (clock, settings) = (first.clock.clone(), Settings::default());
+        Ok(Self { objects: Arc::default(), clock, first, provider: Arc::new(provider), settings })
     }
 
     /// The provider.
     #[must_use]
     pub fn provider(&self) -> &ScriptedProvider {
         &self.provider
+    }
+
+    /// Every later life has these settings, as `--set` gives them.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn set(&mut self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        let flags: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.settings = Settings::load(None, std::iter::empty(), &flags)?;
+        Ok(())
+    }
+
+    /// The provider, to be shared with others.
+    #[must_use]
+    pub fn shared_provider(&self) -> Arc<ScriptedProvider> {
+        Arc::clone(&self.provider)
+    }
+
+    /// The world's clock.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The store as it is.
@@ -114,7 +139,7 @@ impl Mill {
     pub async fn live_until(&self, job: &JobId, death: i64, lands: bool) -> anyhow::Result<Life> {
         let mortal = MortalStore::new(Arc::clone(&self.objects), death, lands);
         let mut context =
-            Context::in_memory(2, Settings::default())?.with_store(Store::new(Arc::clone(&mortal) as _, ""));
+            Context::in_memory(2, self.settings.clone())?.with_store(Store::new(Arc::clone(&mortal) as _, ""));
         context.clock = self.clock.clone();
         context.locations = self.first.locations.clone();
         context.reconcile = Reconcile::Off;
@@ -139,13 +164,14 @@ impl Mill {
 
     async fn end_of(&self, job: &JobId) -> anyhow::Result<EndFact> {
         let store = self.store();
-        let begun = self.clock.monotonic();
+        let (begun, mut wait) = (self.clock.monotonic(), SHORTEST_LOOK);
         while self.clock.monotonic() - begun < STUCK_AFTER {
             let closed = !store.exists(&keys::open(job)).await?;
             if let (Some(end), true) = (store.get_json::<EndFact>(&keys::end(job)).await?, closed) {
                 return Ok(end);
             }
-            self.clock.sleep(LOOK_EVERY).await;
+            self.clock.sleep(wait).await;
+            wait = (wait * 9 / 8).min(LONGEST_LOOK);
         }
         let facts = store.list(&keys::job_folder(job)).await?;
         let listed: Vec<String> = facts.into_iter().map(|listed| listed.key).collect();

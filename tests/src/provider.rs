@@ -3,7 +3,7 @@
 //! Wire formats are the real ones: requests are encoded, and lines decoded, by the OpenAI provider.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use futures::StreamExt;
 use model::spec::Request;
 use providers::{
     Answer, BadLine, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error,
-    Limits, Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, Result, UploadedFile,
+    FileEntry, FilePage, Limits, Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, Result, UploadedFile,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ pub enum Reply {
     Status(u16),
     /// A line in the error file with this code, for a row that did not run.
     NotRun(&'static str),
+    /// A success with this body, whatever it says.
+    Body(Value),
     /// No line at all.
     Nothing,
 }
@@ -55,6 +57,7 @@ pub struct ScriptedProvider {
     creates: CreateScript,
     status: BatchStatus,
     slow: usize,
+    done_when_cancelled: Option<usize>,
     state: Mutex<State>,
 }
 
@@ -67,6 +70,9 @@ struct State {
     paid: Vec<String>,
     asked: usize,
     listed: usize,
+    cancelled: BTreeSet<String>,
+    /// The names of uploads, by file.
+    names: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for ScriptedProvider {
@@ -86,7 +92,15 @@ impl ScriptedProvider {
         #[allow(clippy::expect_used)] // a test's own set-up
         let format = providers::open("scripted", &settings).expect("the settings are sound");
         let creates: CreateScript = Box::new(|_| OnCreate::Accept);
-        Self { format, rows, creates, status: BatchStatus::Completed, slow: 0, state: Mutex::default() }
+        Self {
+            format,
+            rows,
+            creates,
+            status: BatchStatus::Completed,
+            slow: 0,
+            done_when_cancelled: None,
+            state: Mutex::default(),
+        }
     }
 
     /// A provider that echoes each prompt.
@@ -113,6 +127,56 @@ impl ScriptedProvider {
         Self { slow: questions, ..self }
     }
 
+    /// The same whose batches can be cancelled while they run, and then have run so many of their rows.
+    #[must_use]
+    pub fn cancellable(self, done: usize) -> Self {
+        Self { done_when_cancelled: Some(done), ..self }
+    }
+
+    /// How many batches were cancelled.
+    #[must_use]
+    pub fn cancelled(&self) -> usize {
+        self.state().cancelled.len()
+    }
+
+    /// Ends a running batch with its first rows done: the others were not paid.
+    fn cut_short(&self, state: &mut State, number: usize, done: usize) {
+        let batch = state.batches[number].clone();
+        let rows = |file: &Option<String>| -> Vec<Vec<u8>> {
+            let content = file.as_ref().and_then(|id| state.files.get(id)).cloned().unwrap_or_default();
+            content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+        };
+        for line in rows(&batch.input_file).iter().skip(done) {
+            let not_run = prompt_of(line);
+            if let Some(at) = state.paid.iter().position(|paid| *paid == not_run) {
+                state.paid.remove(at);
+            }
+        }
+        // The last row is the first line.
+        let kept: Vec<u8> =
+            rows(&batch.output_file).iter().rev().take(done).flat_map(|l| [l, &b"\n"[..]].concat()).collect();
+        let name = format!("file-partial-{number}");
+        let output_file = (!kept.is_empty()).then(|| name.clone());
+        state.files.insert(name, kept);
+        state.cancelled.insert(batch.id.clone());
+        let (status, raw_status) = (BatchStatus::Cancelled, "cancelled".to_owned());
+        state.batches[number] = ProviderBatch { status, raw_status, output_file, error_file: None, ..batch };
+    }
+
+    /// How many files there are.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.state().files.len()
+    }
+
+    /// Puts a file of this name, as somebody else did.
+    pub fn plant(&self, name: &str) {
+        let mut state = self.state();
+        let id = format!("file-planted-{}", state.names.len());
+        state.names.insert(id.clone(), name.to_owned());
+        state.files.insert(id, Vec::new());
+    }
+
     /// How often it was asked about one batch, and for a list.
     #[must_use]
     pub fn questions(&self) -> (usize, usize) {
@@ -122,7 +186,7 @@ impl ScriptedProvider {
 
     /// A batch as it is shown: still running while the provider is slow.
     fn shown(&self, state: &State, batch: &ProviderBatch) -> ProviderBatch {
-        if state.asked + state.listed > self.slow {
+        if state.asked + state.listed > self.slow || state.cancelled.contains(&batch.id) {
             return batch.clone();
         }
         let raw_status = "in_progress".to_owned();
@@ -154,10 +218,9 @@ impl ScriptedProvider {
         // The last row first: nobody may rely on the order.
         for line in input.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty()) {
             let request: Value = serde_json::from_slice(line).unwrap_or_default();
-            let prompt = request["body"]["messages"].as_array().and_then(|all| all.last()).map(|last| &last["content"]);
-            let prompt = prompt.and_then(Value::as_str).unwrap_or_default();
-            state.paid.push(prompt.to_owned());
-            let reply = (self.rows)(number, prompt);
+            let prompt = prompt_of(line);
+            state.paid.push(prompt.clone());
+            let reply = (self.rows)(number, &prompt);
             if let Some(line) = line_of(&request["custom_id"], &reply) {
                 let file = if matches!(reply, Reply::Answer(_)) { &mut output } else { &mut errors };
                 file.extend_from_slice(line.to_string().as_bytes());
@@ -187,6 +250,13 @@ impl ScriptedProvider {
     }
 }
 
+/// The prompt of an encoded request.
+fn prompt_of(line: &[u8]) -> String {
+    let request: Value = serde_json::from_slice(line).unwrap_or_default();
+    let prompt = request["body"]["messages"].as_array().and_then(|all| all.last()).map(|last| &last["content"]);
+    prompt.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 fn created_at(number: usize) -> i64 {
     1_800_000_000 + i64::try_from(number).unwrap_or(0)
 }
@@ -207,6 +277,7 @@ fn line_of(custom_id: &Value, reply: &Reply) -> Option<Value> {
         Reply::NotRun(code) => Some(
             json!({"id": "r", "custom_id": custom_id, "response": null, "error": {"code": code, "message": "scripted"}}),
         ),
+        Reply::Body(body) => Some(response(200, body.clone())),
         Reply::Nothing => None,
     }
 }
@@ -237,7 +308,7 @@ impl Provider for ScriptedProvider {
         self.format.decode_line(line)
     }
 
-    async fn upload(&self, _name: &str, length: u64, mut body: ByteStream) -> Result<UploadedFile> {
+    async fn upload(&self, name: &str, length: u64, mut body: ByteStream) -> Result<UploadedFile> {
         let mut content = Vec::new();
         while let Some(piece) = body.next().await {
             content.extend_from_slice(&piece.map_err(|error| Error::Source(error.to_string()))?);
@@ -249,11 +320,19 @@ impl Provider for ScriptedProvider {
         state.uploaded += 1;
         let id = format!("file-input-{}", state.uploaded);
         state.files.insert(id.clone(), content);
+        state.names.insert(id.clone(), name.to_owned());
         Ok(UploadedFile { id, created_at: created_at(state.batches.len()) })
     }
 
     async fn delete_file(&self, id: &str) -> Result<Deleted> {
         Ok(self.state().files.remove(id).map_or(Deleted::NotFound, |_| Deleted::Deleted))
+    }
+
+    async fn list_files(&self, _after: Option<&str>) -> Result<FilePage> {
+        let state = self.state();
+        let named = state.names.iter().filter(|(id, _)| state.files.contains_key(*id));
+        let entry = |(id, name): (&String, &String)| FileEntry { id: id.clone(), name: name.clone(), created_at: 0 };
+        Ok(FilePage { files: named.map(entry).collect(), next: None })
     }
 
     async fn list_batches(&self, _after: Option<&str>) -> Result<Page> {
@@ -295,6 +374,13 @@ impl Provider for ScriptedProvider {
     }
 
     async fn cancel(&self, id: &str) -> Result<ProviderBatch> {
+        if let Some(done) = self.done_when_cancelled {
+            let mut state = self.state();
+            let running = |batch: &ProviderBatch| batch.id == id && !self.shown(&state, batch).status.is_terminal();
+            if let Some(number) = state.batches.iter().position(running) {
+                self.cut_short(&mut state, number, done);
+            }
+        }
         self.get(id).await
     }
 

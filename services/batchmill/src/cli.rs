@@ -47,6 +47,22 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show a job's progress until it ends.
     Watch(StatusArgs),
+    /// Ask that nothing more be spent on a job: it ends with what it has.
+    ///
+    /// What was not sent fails as cancelled, the provider's batches are cancelled, and every paid row is kept. With --data an
+    /// interrupted run is ended right away; else the services end the job. A job that has ended stays as it is.
+    Cancel(CancelArgs),
+    /// Emit what the facts of open jobs leave to do, after topics were lost.
+    ///
+    /// The services do this by themselves, now and then (loop.reconcile_after_seconds). It does no harm at any time: a room
+    /// takes what it knows already for a redelivery.
+    Reconcile(ReconcileArgs),
+    /// Look at dead letters, and send them back.
+    Dlq {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
     /// Manage the Kafka topics.
     Topics {
         /// What to do with them.
@@ -97,6 +113,13 @@ pub(crate) struct JobArgs {
     /// What a malformed row does: refuse the whole job, or fail alone.
     #[arg(long, value_enum, default_value_t = BadRow::FailJob, conflicts_with = "spec")]
     pub(crate) on_bad_row: BadRow,
+    /// How often a kind of failure is tried again, over the settings: expired=deadline, refused=0. May be given again.
+    #[arg(long = "retry", value_name = "KIND=N|deadline", conflicts_with = "spec")]
+    pub(crate) retries: Vec<String>,
+    /// How long after its plan nothing new is tried and the job ends with what there is: 90m, 48h, 3d [default: the
+    /// settings' hours, 72].
+    #[arg(long, value_name = "DURATION", conflicts_with = "spec")]
+    pub(crate) deadline: Option<String>,
     /// The input's format, when its content and name mislead.
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "spec")]
     pub(crate) format: Option<Format>,
@@ -181,6 +204,104 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct StatusArgs {
     /// The job.
     pub(crate) job: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The job.
+    pub(crate) job: String,
+    /// The --data folder of an interrupted run.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `reconcile`.
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    /// This job alone.
+    #[arg(long, value_name = "ID")]
+    pub(crate) job: Option<String>,
+    /// Leave tasks alone whose newest fact is younger, as in 90s, 10m or 1h30m: they are probably under way.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub(crate) older_than: String,
+    /// Say what would be emitted and removed, and do nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Then remove what ended jobs need no more (section cleanup of the settings), as the pollers do now and then.
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) clean: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `dlq`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List the topics of dead letters, and the newest letters of each.
+    Ls(DlqListArgs),
+    /// Show one letter with its headers and its body.
+    Show(DlqShowArgs),
+    /// Send letters back to the topic that they came from, byte for byte, each once.
+    ///
+    /// What was sent back is remembered as the progress of the consumer group dlq-replay, so the same command again sends
+    /// nothing twice. The record gets the header __batchmill.replay, and loses those that dead-lettering added.
+    Replay(DlqReplayArgs),
+}
+
+/// `dlq ls`.
+#[derive(Debug, Args)]
+pub(crate) struct DlqListArgs {
+    /// This topic alone.
+    pub(crate) topic: Option<String>,
+    /// The most letters of each topic.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `dlq show`.
+#[derive(Debug, Args)]
+pub(crate) struct DlqShowArgs {
+    /// The letter, as dlq ls shows it.
+    #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
+    pub(crate) letter: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `dlq replay`.
+#[derive(Debug, Args)]
+pub(crate) struct DlqReplayArgs {
+    /// One letter, as dlq ls shows it; with --all a topic of dead letters.
+    #[arg(value_name = "TOPIC/PARTITION/OFFSET|TOPIC")]
+    pub(crate) what: String,
+    /// Send back all letters of the topic that were not sent back before.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Send the letter back though it was sent back before.
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) again: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

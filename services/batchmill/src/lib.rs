@@ -4,16 +4,20 @@
 //! - `run`: the four rooms in this process over the memory bus and a local store. `rooms`: how rooms are made, for
 //!   `run`, `all` and the single services.
 //! - `tracker`: how far a job is, from durable facts alone. `progress`: the bars. `summary`: the end, for people and as
-//!   JSON.
+//!   JSON. `failures`: failed rows by kind.
 //! - `heap`: why memory stays flat.
-//! - `operate`: `submit`, `status`, `watch`, `topics`, `config`.
+//! - `operate`: `submit`, `status`, `watch`, `topics`, `config`. `cancel`, `reconcile`, `dlq`: the commands of these names.
 //!
 //! Exit codes: 0 all answered, 1 failed or refused, 2 usage, 3 ended with failed rows, 4 no such job, 130 interrupted.
 
+mod cancel;
 mod cli;
+mod dlq;
+mod failures;
 mod heap;
 mod operate;
 mod progress;
+mod reconcile;
 mod rooms;
 mod run;
 mod spec;
@@ -57,6 +61,9 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Submit(args) => on_runtime(operate::submit(*args)),
         Command::Status(args) => on_runtime(operate::status(args)),
         Command::Watch(args) => on_runtime(operate::watch(args)),
+        Command::Cancel(args) => on_runtime(cancel::cancel(args)),
+        Command::Reconcile(args) => on_runtime(reconcile::reconcile(args)),
+        Command::Dlq { command } => on_runtime(dlq::dlq(command)),
         Command::Topics { command } => on_runtime(operate::topics(command)),
         Command::Config { command } => report(operate::config(command)),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use events::{Event, JobSubmitted, Topic, Topics};
 use model::facts::SCHEMA;
+use model::retry::RetryTable;
 use model::{EndFact, JobId, OpenJob, Team, keys};
 use runtime::settings::{Common, Settings};
 use runtime::{Context, Outbox, PutOnce};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{ConfigArgs, ConfigCommand, StatusArgs, SubmitArgs, TopicsCommand};
 use crate::progress::Progress;
 use crate::tracker::{Status, Tracker};
-use crate::{NOT_FOUND, USAGE, UsageError, spec, summary};
+use crate::{NOT_FOUND, USAGE, UsageError, failures, spec, summary};
 
 /// Which room consumes which topic: each such pair has a topic for its dead letters.
 const CONSUMERS: [(&str, Topic); 5] = [
@@ -53,6 +54,7 @@ fn declare(settings: &mut Settings) -> anyhow::Result<()> {
     settings.declare::<dispatcher::Config>("dispatcher")?;
     settings.declare::<poller::Config>("poller")?;
     settings.declare::<merger::Config>("merger")?;
+    settings.declare::<RetryTable>("retry")?;
     // Providers have names of the operator's choice: there are no defaults to show.
     settings.section::<providers::ProviderMap>("providers")?;
     settings.check_sections(&["providers"])?;
@@ -60,9 +62,19 @@ fn declare(settings: &mut Settings) -> anyhow::Result<()> {
 }
 
 /// A context for a command that is no service: no admin port.
-fn context(args: &ConfigArgs) -> anyhow::Result<Context> {
+pub(crate) fn context(args: &ConfigArgs) -> anyhow::Result<Context> {
     let settings = load_settings(args, &[("admin.listen".to_owned(), String::new())])?;
     Context::build(settings, CancellationToken::new())
+}
+
+/// The same for a command that is of no use without a cluster.
+pub(crate) fn on_cluster(args: &ConfigArgs) -> anyhow::Result<Context> {
+    let context = context(args)?;
+    anyhow::ensure!(
+        !context.common.kafka.brokers.is_empty(),
+        "kafka.brokers is not set: name the brokers in the settings"
+    );
+    Ok(context)
 }
 
 /// `submit`: `open/<job>` first, so that the job survives the loss of the topic, then the event.
@@ -123,8 +135,8 @@ fn print_status(status: &Status) {
     println!("submitted {} of {} rows", status.rows_submitted, of(status.rows));
     println!("collected {} of {} rows", status.counts.rows, of(status.rows));
     println!("failed    {}", status.counts.failed_rows());
-    for (kind, rows) in &status.counts.failed {
-        println!("          {rows} {kind}");
+    for line in failures::lines(&status.counts) {
+        println!("          {line}");
     }
 }
 
@@ -148,11 +160,11 @@ pub(crate) async fn watch(args: StatusArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn job_id(text: &str) -> anyhow::Result<JobId> {
+pub(crate) fn job_id(text: &str) -> anyhow::Result<JobId> {
     Ok(text.parse().map_err(|error| UsageError(format!("{error}")))?)
 }
 
-fn not_found(job: &JobId) -> ExitCode {
+pub(crate) fn not_found(job: &JobId) -> ExitCode {
     eprintln!("error: there is no job {job} in this store: check the id and store.uri");
     ExitCode::from(NOT_FOUND)
 }

@@ -45,6 +45,10 @@ impl Progress {
             }
             bar.set_position(position);
         }
+        let failed = status.counts.failed_rows();
+        if failed > 0 {
+            self.collected.set_message(format!(", {failed} failed"));
+        }
     }
 
     /// Leaves the bars as they are.
@@ -61,6 +65,6 @@ fn waiting() -> ProgressStyle {
 }
 
 fn counting() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix:>16} {wide_bar} {human_pos}/{human_len} rows")
+    ProgressStyle::with_template("{prefix:>16} {wide_bar} {human_pos}/{human_len} rows{msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -6,7 +6,7 @@ use providers::Providers;
 use runtime::{Context, Room};
 
 /// The providers of the settings.
-fn providers(context: &Context) -> anyhow::Result<Providers> {
+pub(crate) fn providers(context: &Context) -> anyhow::Result<Providers> {
     Ok(Providers::open(&context.settings.section("providers")?))
 }
 

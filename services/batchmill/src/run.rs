@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use model::facts::SCHEMA;
-use model::{EndFact, JobFact, JobSpec, OpenJob, Refusal, RefusalCode, Team, keys};
+use model::{EndFact, JobFact, JobSpec, OpenJob, OutputClaim, Refusal, RefusalCode, Team, keys};
 use providers::Providers;
 use runtime::settings::Settings;
 use runtime::{Context, PutOnce, Reconcile};
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime::log::init(&context.common.log)?;
     // Other jobs of this folder are left alone: only this one's work is rebuilt, below.
     context.reconcile = Reconcile::Off;
-    let outcome = drive(&context, &spec, args.json).await;
+    let outcome = drive(&context, &spec, &args).await;
     shutdown.cancel();
     if let Some(simulator) = simulator {
         simulator.stop().await;
@@ -56,14 +56,14 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the rooms until the job ends or a signal comes.
-async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<ExitCode> {
+async fn drive(context: &Context, spec: &JobSpec, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Err(refusal) = Providers::open(&context.settings.section("providers")?).of(spec) {
         return refused(&refusal);
     }
     let store = &context.store;
     if let Some(end) = store.get_json::<EndFact>(&keys::end(&spec.id)).await? {
         if end.refusal.is_none() {
-            return ended(context, spec, &end, json).await;
+            return ended(context, spec, &end, args.json).await;
         }
         // What it was refused for may have been mended since, and nothing was spent: it is looked at anew.
         forget(context, spec).await?;
@@ -71,6 +71,45 @@ async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<
     if let Some(conflict) = open(context, spec).await? {
         return refused(&conflict);
     }
+    match to_the_end(context, spec).await? {
+        Some(end) => {
+            let code = summary::print(&end, args.json)?;
+            if end.refusal.is_some_and(|refusal| refusal.code == RefusalCode::OutputExists) {
+                show_the_way_out(context, spec, &args.data).await?;
+            }
+            Ok(code)
+        }
+        None => {
+            eprintln!("Interrupted. Run the same command again to go on; nothing is paid for twice.");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// Names the command that ends the job which still owns a file that this one would write, if one does.
+async fn show_the_way_out(context: &Context, spec: &JobSpec, data: &Path) -> anyhow::Result<()> {
+    let store = &context.store;
+    for (uri, _) in splitter::decide::written(spec) {
+        let claims = store.list(&keys::output_claims(&uri)).await?;
+        let latest = claims.iter().filter_map(|listed| match keys::parse(&listed.key) {
+            Some(keys::Key::OutputClaim(_, n)) => Some(n),
+            _ => None,
+        });
+        let Some(n) = latest.max() else { continue };
+        let claim = store.get_json::<OutputClaim>(&keys::output_claim(&uri, n)).await?;
+        if let Some(OutputClaim { job, .. }) = claim
+            && job != spec.id
+            && !store.exists(&keys::end(&job)).await?
+        {
+            eprintln!("To end that job with what it has: batchmill cancel {job} --data {}", data.display());
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Runs the rooms until the job has ended; none if a signal came before.
+pub(crate) async fn to_the_end(context: &Context, spec: &JobSpec) -> anyhow::Result<Option<EndFact>> {
     let rooms = rooms::all(context)?;
     let mut running = tokio::spawn(runtime::run_rooms(context.clone(), rooms));
     let work = async {
@@ -89,13 +128,7 @@ async fn drive(context: &Context, spec: &JobSpec, json: bool) -> anyhow::Result<
     if !running.is_finished() {
         running.await.context("the rooms panicked")??;
     }
-    match end {
-        Some(end) => summary::print(&end, json),
-        None => {
-            eprintln!("Interrupted. Run the same command again to go on; nothing is paid for twice.");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-    }
+    Ok(end)
 }
 
 /// A job that has ended: how it did, unless this is another job of the same id.
@@ -220,13 +253,14 @@ fn refused(refusal: &Refusal) -> anyhow::Result<ExitCode> {
 }
 
 /// The data folder, locked by this process: the lock goes with the process, however it ends.
-struct Data {
+pub(crate) struct Data {
     folder: PathBuf,
     _lock: File,
 }
 
 impl Data {
-    fn lock(folder: &Path) -> anyhow::Result<Self> {
+    /// Locks the folder, which is made if it is missing.
+    pub(crate) fn lock(folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();
         std::fs::create_dir_all(folder).with_context(|| format!("{shown}: can't be made"))?;
         let folder = folder.canonicalize().with_context(|| format!("{shown}: can't be resolved"))?;
@@ -240,6 +274,11 @@ impl Data {
         }
     }
 
+    /// The folder, absolute.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn path(&self, name: &str) -> anyhow::Result<String> {
         let path = self.folder.join(name);
         Ok(path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned())
@@ -247,18 +286,18 @@ impl Data {
 }
 
 /// Settings in the making: file and environment, with what `run` must have over them.
-struct SettingsOver {
+pub(crate) struct SettingsOver {
     args: ConfigArgs,
     over: Vec<(String, String)>,
 }
 
 impl SettingsOver {
-    fn load(&self) -> anyhow::Result<Settings> {
+    pub(crate) fn load(&self) -> anyhow::Result<Settings> {
         load_settings(&self.args, &self.over)
     }
 }
 
-fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver> {
+pub(crate) fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver> {
     let over = [
         ("kafka.brokers", String::new()),
         ("store.uri", format!("file://{}", data.path("store")?)),
@@ -283,7 +322,7 @@ fn settings_over(args: &ConfigArgs, data: &Data) -> anyhow::Result<SettingsOver>
 }
 
 /// Starts a simulator if the model is one of its own and the settings don't say where one is.
-async fn start_simulator(
+pub(crate) async fn start_simulator(
     spec: &JobSpec,
     data: &Data,
     settings: &mut SettingsOver,

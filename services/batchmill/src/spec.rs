@@ -1,13 +1,15 @@
 //! From flags to a job spec.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use model::JobSpec;
 use model::digest::{Sha256Hex, sha256_hex};
-use model::spec::{BatchLimits, FileFormat, Input, OnBadRow, Output, Request};
+use model::retry::{RetryLimit, RetryTable, may_be_tried_again, never_tried_again};
+use model::spec::{BatchLimits, FileFormat, Input, MAX_DEADLINE_SECONDS, OnBadRow, Output, Request, before_extension};
+use model::{FailureKind, JobSpec};
 
 use crate::UsageError;
 use crate::cli::{BadRow, Format, JobArgs};
@@ -25,7 +27,7 @@ pub(crate) fn from_args(args: &JobArgs) -> anyhow::Result<JobSpec> {
     let (Some(input), Some(template), Some(model)) = (&args.input, &args.template, &args.model) else {
         return Err(UsageError("give INPUT, --template and --model, or --spec".to_owned()).into());
     };
-    let output = args.output.clone().unwrap_or_else(|| default_output(input));
+    let output = args.output.clone().unwrap_or_else(|| before_extension(input, "answers"));
     let mut spec = JobSpec {
         // Replaced below or by the caller: an id is made of all the rest.
         id: "unnamed".parse()?,
@@ -44,7 +46,8 @@ pub(crate) fn from_args(args: &JobArgs) -> anyhow::Result<JobSpec> {
             BadRow::FailJob => OnBadRow::FailJob,
             BadRow::FailRow => OnBadRow::FailRow,
         },
-        retry: std::collections::BTreeMap::new(),
+        retry: retries(&args.retries)?,
+        deadline_seconds: args.deadline.as_deref().map(parse_deadline).transpose()?,
     };
     spec.id = match &args.id {
         Some(id) => id.parse().map_err(|error| UsageError(format!("--id: {error}")))?,
@@ -115,19 +118,6 @@ fn lexically_clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// `products.csv` → `products.answers.csv`; a double extension stays together.
-fn default_output(input: &str) -> String {
-    let (folder, name) = match input.rsplit_once('/') {
-        Some((folder, name)) => (format!("{folder}/"), name),
-        None => (String::new(), input),
-    };
-    let lower = name.to_ascii_lowercase();
-    let known = [".csv.gz", ".tsv.gz", ".csv", ".tsv", ".parquet"].into_iter().find(|ending| lower.ends_with(ending));
-    let at =
-        known.map_or_else(|| name.rfind('.').filter(|at| *at > 0).unwrap_or(name.len()), |end| name.len() - end.len());
-    format!("{folder}{}.answers{}", &name[..at], &name[at..])
-}
-
 /// Text, or the content of `@FILE`.
 fn text_or_file(text: &str) -> anyhow::Result<String> {
     match text.strip_prefix('@') {
@@ -135,6 +125,40 @@ fn text_or_file(text: &str) -> anyhow::Result<String> {
             Ok(std::fs::read_to_string(path).map_err(|error| UsageError(format!("@{path}: can't be read: {error}")))?)
         }
         None => Ok(text.to_owned()),
+    }
+}
+
+/// `--retry`, each `KIND=N` or `KIND=deadline`.
+fn retries(flags: &[String]) -> anyhow::Result<BTreeMap<FailureKind, RetryLimit>> {
+    let mut retries = BTreeMap::new();
+    for flag in flags {
+        let wrong = |why: String| UsageError(format!("--retry {flag:?}: {why}: write expired=deadline or refused=0"));
+        let (kind, limit) = flag.split_once('=').ok_or_else(|| wrong("there is no =".to_owned()))?;
+        let kind = FailureKind::parse(kind).ok_or_else(|| {
+            let kinds: Vec<&str> = RetryTable::default().limits().keys().map(|kind| kind.as_str()).collect();
+            wrong(format!("{kind:?} is no kind of failure; there are {}", kinds.join(", ")))
+        })?;
+        if !may_be_tried_again(kind) {
+            return Err(UsageError(format!("--retry {flag:?}: {}", never_tried_again(kind))).into());
+        }
+        if retries.insert(kind, limit.parse().map_err(wrong)?).is_some() {
+            return Err(UsageError(format!("--retry {kind} is given twice: remove one")).into());
+        }
+    }
+    Ok(retries)
+}
+
+/// A duration of whole seconds: `90m`, `48h`, `3d`, `1w`. A day is 24 hours.
+fn parse_deadline(text: &str) -> anyhow::Result<u64> {
+    let span = text.parse::<jiff::Span>().ok();
+    let duration = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
+    let seconds = duration.and_then(|duration| u64::try_from(duration.as_secs()).ok());
+    match seconds.filter(|seconds| (1..=MAX_DEADLINE_SECONDS).contains(seconds)) {
+        Some(seconds) => Ok(seconds),
+        None => {
+            let message = format!("--deadline {text:?} is no duration of 1 s to 365 d: write 90m, 48h or 3d");
+            Err(UsageError(message).into())
+        }
     }
 }
 
@@ -172,7 +196,7 @@ mod tests {
             ("noext", "noext.answers"),
             (".hidden", ".hidden.answers"),
         ] {
-            assert_eq!(default_output(input), output);
+            assert_eq!(before_extension(input, "answers"), output);
         }
     }
 
@@ -181,6 +205,34 @@ mod tests {
         let uri = local_uri("a/../b/./c.csv").unwrap();
         assert!(uri.starts_with("file:///") && uri.ends_with("/b/c.csv") && !uri.contains(".."), "{uri}");
         assert_eq!(local_uri("s3://b/k").unwrap(), "s3://b/k");
+    }
+
+    #[test]
+    fn retries_are_kinds_with_limits() {
+        let flags = |flags: &[&str]| retries(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>());
+        let read = flags(&["expired=deadline", "refused=0"]).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"expired":"deadline","refused":0}"#);
+        for (wrong, says) in [
+            ("refused", "no ="),
+            ("refusal=1", "there are expired, rate_limited"),
+            ("refused=often", "\"deadline\""),
+            ("refused=-1", "\"deadline\""),
+            ("too_large=1", "never tried again"),
+        ] {
+            let error = flags(&[wrong]).unwrap_err();
+            assert!(error.is::<UsageError>() && error.to_string().contains(says), "{error}");
+        }
+        assert!(flags(&["refused=1", "refused=2"]).unwrap_err().to_string().contains("twice"));
+    }
+
+    #[test]
+    fn a_deadline_is_a_duration() {
+        for (text, seconds) in [("90m", 5_400), ("48h", 172_800), ("3d", 259_200), ("1h30m", 5_400), ("1w", 604_800)] {
+            assert_eq!(parse_deadline(text).unwrap(), seconds, "{text}");
+        }
+        for wrong in ["", "72", "soon", "0s", "-1h", "1mo", "366d", "500ms"] {
+            assert!(parse_deadline(wrong).unwrap_err().is::<UsageError>(), "{wrong}");
+        }
     }
 
     #[test]

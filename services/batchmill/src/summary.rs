@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use jiff::SpanRound;
 use model::EndFact;
 
+use crate::failures::{self, grouped};
 use crate::{FAILED, FAILED_ROWS, spec};
 
 /// Prints the end of a job and gives the exit code that goes with it.
@@ -36,7 +37,7 @@ fn text(end: &EndFact) -> String {
         line("answered", &grouped(end.counts.answered)),
         line("failed", &grouped(end.counts.failed_rows())),
     ];
-    lines.extend(end.counts.failed.iter().map(|(kind, rows)| line("", &format!("{} {kind}", grouped(*rows)))));
+    lines.extend(failures::lines(&end.counts).iter().map(|failure| line("", failure)));
     let tokens = end.tokens;
     lines.push(line("tokens", &format!("{} in, {} out", grouped(tokens.input), grouped(tokens.output))));
     lines.push(line(
@@ -44,11 +45,16 @@ fn text(end: &EndFact) -> String {
         &format!("{} in {} attempts", grouped(end.batches.into()), grouped(end.attempts.into())),
     ));
     lines.push(line("time", &elapsed(end)));
-    if let Some(output) = &end.output {
-        let place = spec::local_path(&output.uri).map_or_else(|| output.uri.clone(), |path| path.display().to_string());
-        lines.push(line("output", &place));
+    lines.extend(end.output.iter().map(|output| line("output", &place(&output.uri))));
+    if let Some(failed) = &end.failed_rows {
+        lines.push(line("to rerun", &format!("{} (the failed rows alone, as the input has them)", place(&failed.uri))));
     }
     lines.join("\n")
+}
+
+/// A file as people name it: a path where it is one.
+fn place(uri: &str) -> String {
+    spec::local_path(uri).map_or_else(|| uri.to_owned(), |path| path.display().to_string())
 }
 
 fn line(name: &str, value: &str) -> String {
@@ -59,28 +65,4 @@ fn elapsed(end: &EndFact) -> String {
     let options = SpanRound::new().largest(jiff::Unit::Hour).smallest(jiff::Unit::Millisecond);
     let span = (end.ended_at - end.accepted_at).round(options).unwrap_or_default();
     format!("{span:#}")
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn large_numbers_are_grouped_by_three() {
-        let texts: Vec<String> = [0, 999, 1_000, 1_234_567].into_iter().map(grouped).collect();
-        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
-    }
 }

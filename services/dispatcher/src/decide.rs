@@ -148,11 +148,11 @@ impl Stop {
 }
 
 /// How long to wait after a clean refusal that may pass: the provider's word if it gave one, else by status, longer with
-/// each refusal.
+/// each refusal. `limited` is the first wait after a 429.
 #[must_use]
-pub fn wait_after_refusal(status: u16, retry_after: Option<Duration>, tries: u32) -> Duration {
+pub fn wait_after_refusal(status: u16, retry_after: Option<Duration>, tries: u32, limited: Duration) -> Duration {
     let usual = match status {
-        429 => Duration::from_secs(30),
+        429 => limited,
         401 | 403 => Duration::from_secs(60),
         _ => Duration::from_secs(2),
     };
@@ -326,7 +326,8 @@ mod tests {
         assert_eq!(wait_before_attempt(2, second), Some(second));
         assert_eq!(wait_before_attempt(4, second), Some(second * 4));
         assert_eq!(wait_before_attempt(99, second), Some(Duration::from_secs(600)));
-        assert_eq!(wait_after_refusal(429, Some(second), 9), second);
+        assert_eq!(wait_after_refusal(429, Some(second), 9, second * 30), second);
+        assert_eq!(wait_after_refusal(429, None, 1, second * 30), second * 60);
     }
 
     fn any_step() -> impl Strategy<Value = SubmissionStep> {

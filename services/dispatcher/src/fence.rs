@@ -6,6 +6,8 @@
 
 use providers::Deleted;
 
+use faults::{Mutation, is_broken};
+
 use crate::Dispatcher;
 use crate::decide::{OpenFile, is_older_than, is_ours};
 use crate::submit::{MARK, Task};
@@ -23,12 +25,24 @@ impl Dispatcher {
         if let Some(found) = self.find(task, open).await? {
             return Ok(Fence::Found(found));
         }
-        let deleted = task.job.provider.delete_file(&open.file_id).await?;
+        faults::crash_point!(DispatcherListed);
+        let deleted = match task.job.provider.delete_file(&open.file_id).await {
+            _ if is_broken(Mutation::SkipFence) => Deleted::NotFound,
+            Err(_) if is_broken(Mutation::TrustFailedDelete) => Deleted::Deleted,
+            deleted => deleted?,
+        };
+        faults::crash_point!(DispatcherDeleted);
         let known = matches!(deleted, Deleted::Deleted);
         tracing::info!(job = %task.job.spec.id, batch = %task.batch.id, file = open.file_id, known, "fenced");
+        if is_broken(Mutation::SkipSecondList) {
+            return Ok(Fence::Clear);
+        }
         Ok(match self.find(task, open).await? {
             Some(found) => Fence::Found(found),
-            None => Fence::Clear,
+            None => {
+                faults::crash_point!(DispatcherFenced);
+                Fence::Clear
+            }
         })
     }
 
@@ -44,7 +58,7 @@ impl Dispatcher {
             }
             let far_enough = page.batches.last().is_some_and(|oldest| is_older_than(oldest.created_at, open));
             match page.next {
-                Some(next) if !far_enough => after = Some(next),
+                Some(next) if !far_enough && !is_broken(Mutation::ListOnePage) => after = Some(next),
                 _ => return Ok(None),
             }
         }

@@ -58,6 +58,7 @@ impl Dispatcher {
             let stop = self.stop(&task).await?;
             let turn = match decide::next(&log, &self.epoch, stop) {
                 Next::Emit(step) => {
+                    faults::crash_point!(DispatcherSubmitted);
                     out.emit(dispatched(&task, &step)).await?;
                     drop(admission);
                     return Ok(Verdict::Done);
@@ -95,6 +96,7 @@ impl Dispatcher {
         if !held && !self.write(task, seq, claim).await? {
             return Ok(Turn::Later(loser_wait(tries)));
         }
+        faults::crash_point!(DispatcherClaimed);
         if let Some(open) = fence
             && let Fence::Found(provider_batch) = self.fence(task, &open).await?
         {
@@ -106,12 +108,20 @@ impl Dispatcher {
             self.write(task, seq + 1, unsent).await?;
             return Ok(Turn::Again);
         }
-        let file = self.upload(task).await?;
+        let file = match self.upload(task).await {
+            Ok(file) => file,
+            Err(error) => return self.refused_upload(task, seq + 1, error, tries).await,
+        };
+        faults::crash_point!(DispatcherUploaded);
+        if faults::is_broken(faults::Mutation::CreateUnrecorded) {
+            return self.create(task, seq + 1, &file.id, tries).await;
+        }
         let (file_id, created_at) = (file.id.clone(), file.created_at);
         let recorded = SubmissionStep::File { epoch: self.epoch.clone(), file_id, created_at };
         if !self.write(task, seq + 1, recorded).await? {
             return Ok(Turn::Later(loser_wait(tries)));
         }
+        faults::crash_point!(DispatcherRecorded);
         self.create(task, seq + 2, &file.id, tries).await
     }
 
@@ -125,10 +135,38 @@ impl Dispatcher {
         Ok(uploaded)
     }
 
+    /// An upload that the provider refuses would be refused again: it is recorded as a refused create is, since no create
+    /// can be under way. Whatever else went wrong comes again.
+    async fn refused_upload(
+        &self,
+        task: &Task<'_>,
+        seq: u32,
+        error: anyhow::Error,
+        tries: u32,
+    ) -> anyhow::Result<Turn> {
+        let Some(providers::Error::Rejected { status, code, message }) = error.downcast_ref() else {
+            return Err(error);
+        };
+        let (status, code, message) = (*status, code.clone(), message.clone());
+        tracing::warn!(job = %task.job.spec.id, batch = %task.batch.id, status, code, "the provider refused the upload");
+        self.write(task, seq, SubmissionStep::Rejected { status, code, message }).await?;
+        Ok(Turn::Later(self.wait_after(status, None, tries)))
+    }
+
+    fn wait_after(&self, status: u16, retry_after: Option<Duration>, tries: u32) -> Duration {
+        let limited = Duration::from_millis(self.config.limited_wait_ms);
+        decide::wait_after_refusal(status, retry_after, tries, limited)
+    }
+
     /// Sends the one create of this file and records what came of it.
     async fn create(&self, task: &Task<'_>, seq: u32, file_id: &str, tries: u32) -> anyhow::Result<Turn> {
         let (job, batch) = (task.job, task.batch);
-        match job.provider.create(file_id, &task.metadata()).await {
+        let mut created = job.provider.create(file_id, &task.metadata()).await;
+        if faults::is_broken(faults::Mutation::RetryCreate) && matches!(created, CreateOutcome::Unknown { .. }) {
+            created = job.provider.create(file_id, &task.metadata()).await;
+        }
+        faults::crash_point!(DispatcherCreated);
+        match created {
             CreateOutcome::Accepted(created) => {
                 tracing::info!(job = %job.spec.id, batch = %batch.id, provider_batch = created.id, "submitted");
                 let provider_batch = created.id;
@@ -139,7 +177,7 @@ impl Dispatcher {
                 tracing::warn!(job = %job.spec.id, batch = %batch.id, status, code, "the provider refused the create");
                 self.write(task, seq, SubmissionStep::Rejected { status, code, message }).await?;
                 // Should the refusal be final, the next turn says so after this wait.
-                Ok(Turn::Later(decide::wait_after_refusal(status, retry_after, tries)))
+                Ok(Turn::Later(self.wait_after(status, retry_after, tries)))
             }
             CreateOutcome::Unknown { reason } => {
                 self.metrics.record_ambiguous();
@@ -174,7 +212,7 @@ impl Dispatcher {
         if let (true, Some(outcome)) = (won, outcome) {
             self.metrics.record_outcome(outcome, task.batch.send_rows);
         }
-        Ok(won)
+        Ok(won || faults::is_broken(faults::Mutation::IgnoreLostEntry))
     }
 
     /// Whether there is a reason not to send this batch.

@@ -49,6 +49,11 @@ impl Covered {
     pub fn forget(&mut self, job: &JobId) {
         self.jobs.remove(job);
     }
+
+    /// Forgets all jobs: others may have had their events.
+    pub fn forget_all(&mut self) {
+        self.jobs.clear();
+    }
 }
 
 /// The attempts of one batch, first to last; `None` while the last is not collected.
@@ -179,6 +184,17 @@ mod tests {
         assert!(!covered.lacks_some(&job, 3, at(61)), "what another process did meanwhile is unknown");
         covered.note(&job, 3);
         assert!(!covered.lacks_some(&job, 3, at(1)));
+    }
+
+    #[test]
+    fn after_a_change_of_owners_the_facts_are_listed_again() {
+        let (job, mut covered): (JobId, Covered) = ("j".parse().unwrap(), Covered::default());
+        covered.list(&job, [1], Duration::ZERO);
+        assert!(covered.lacks_some(&job, 3, Duration::ZERO));
+        // Another merger had batch 2; batch 3 is the last.
+        covered.forget_all();
+        covered.note(&job, 3);
+        assert!(!covered.lacks_some(&job, 3, Duration::ZERO));
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! others.
 //!
 //! - [`decide`]: whether a plan is covered, which attempt speaks for a row. Pure.
-//! - `merge`: writing the output. `zip`: a batch's attempts side by side.
+//! - `merge`: writing the output. `failed`: the failed rows beside it. `zip`: a batch's attempts side by side.
 
 pub mod config;
 pub mod decide;
+mod failed;
 mod merge;
 pub mod metrics;
 mod zip;
@@ -49,6 +50,7 @@ struct End {
     counts: Counts,
     tokens: Tokens,
     output: Option<OutputRef>,
+    failed_rows: Option<OutputRef>,
     refusal: Option<Refusal>,
 }
 
@@ -87,6 +89,10 @@ impl Merger {
                     return Ok(Verdict::Done);
                 }
                 let results = self.results(job).await?;
+                let mut batches = batches;
+                if faults::is_broken(faults::Mutation::MergeUncovered) {
+                    batches.retain(|first| decide::attempts_of(first, &results).is_some());
+                }
                 let attempts: Option<Vec<_>> =
                     batches.iter().map(|first| decide::attempts_of(first, &results)).collect();
                 let Some(attempts) = attempts else {
@@ -96,7 +102,9 @@ impl Merger {
                 self.merge(&fact, rows, &batches, &attempts).await?
             }
         };
+        faults::crash_point!(MergerMerged);
         let end = self.put_end(&fact, end).await?;
+        faults::crash_point!(MergerEnded);
         self.close(&end, out).await
     }
 
@@ -134,6 +142,7 @@ impl Merger {
             counts: end.counts,
             tokens: end.tokens,
             output: end.output,
+            failed_rows: end.failed_rows,
             refusal: end.refusal,
         };
         match self.context.store.put_once(&keys::end(&job.spec.id), &fact).await? {
@@ -150,6 +159,7 @@ impl Merger {
     /// Tells the end, then removes the job from those that are open.
     async fn close(&self, end: &EndFact, out: &Outbox) -> anyhow::Result<Verdict> {
         out.emit(Event::JobEnded(JobEnded::from(end))).await?;
+        faults::crash_point!(MergerTold);
         self.context.store.delete(&keys::open(&end.job)).await?;
         self.covered().forget(&end.job);
         Ok(Verdict::Done)
@@ -159,7 +169,7 @@ impl Merger {
 impl End {
     fn refused(refusal: Refusal) -> Self {
         let (counts, tokens) = (Counts::default(), Tokens::default());
-        Self { batches: 0, attempts: 0, counts, tokens, output: None, refusal: Some(refusal) }
+        Self { batches: 0, attempts: 0, counts, tokens, output: None, failed_rows: None, refusal: Some(refusal) }
     }
 }
 
@@ -176,6 +186,12 @@ impl Room for Merger {
     /// One event of a job at a time: a merge must not run beside another of the same job in one process.
     fn serial_by_job(&self) -> bool {
         true
+    }
+
+    /// A partition that went to another merger and comes back brings only the events that the other has not finished: the
+    /// last batch may be among them, and one that the other noted be missing here for ever.
+    fn reassigned(&self) {
+        self.covered().forget_all();
     }
 
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {

@@ -1,27 +1,43 @@
-//! Writing the output: batch after batch, each fetched with its results, zipped, and written on.
+//! Writing the output: batch after batch, each fetched with its results, zipped, and written on; and beside it the file
+//! of failed rows, in the same walk.
 
 use std::fs::File;
+use std::io::{Seek, Write};
 
 use arrow::array::{Array, BinaryArray};
 use model::spec::FileFormat;
 use model::table::FileKind;
-use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact, TableInfo};
+use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact, RowStatus, TableInfo};
 use runtime::cpu;
+use runtime::scratch::ScratchFile;
 use runtime::store::ObjectWriter;
 use tables::Error;
 use tables::batch::{BatchReader, Codec};
 use tables::csv::CsvOutput;
 use tables::parquet_out::{BatchChunks, ParquetOutput};
-use tables::result::Answers;
+use tables::result::{Answers, ResultWriter};
 
 use crate::decide::{Contradiction, is_conserved, tokens};
-use crate::zip::Zip;
+use crate::failed::FailedRows;
+use crate::zip::{Noting, Zip};
 use crate::{End, Merger};
+
+/// So many attempts of a batch are open at a time: each is two files and a row group of results.
+const SIDE_BY_SIDE: usize = 16;
+/// Rows of last words that are written between two looks at other tasks.
+const WORDS_AT_A_TIME: u64 = 4_096;
 
 /// The output in the making.
 enum Output {
     Csv(CsvOutput),
     Parquet(Box<ParquetOutput>),
+}
+
+/// All that a merge writes.
+struct Files<'a> {
+    output: Output,
+    object: ObjectWriter,
+    failed: FailedRows<'a>,
 }
 
 impl Merger {
@@ -35,24 +51,24 @@ impl Merger {
     ) -> anyhow::Result<End> {
         let table =
             job.table.as_ref().ok_or_else(|| anyhow::anyhow!("job {} has a plan and no layout", job.spec.id))?;
-        let mut object = self.context.locations.resolve(&job.spec.output.uri, &job.team)?.writer();
-        let mut output = Output::new(job, table, Codec::for_table(table, self.codec))?;
-        let mut counts = Counts::default();
-        for (batch, attempts) in batches.iter().zip(attempts) {
-            match self.merge_batch(job, batch, attempts, &mut output, &mut object).await {
-                Ok(merged) => counts += &merged,
-                Err(error) => {
-                    object.abort().await;
-                    return Err(error);
-                }
+        let (locations, codec) = (&self.context.locations, Codec::for_table(table, self.codec));
+        let mut files = Files {
+            output: Output::new(job, table, codec)?,
+            object: locations.resolve(&job.spec.output.uri, &job.team)?.writer(),
+            failed: FailedRows::new(job, table, codec, locations)?,
+        };
+        let counts = match self.merge_batches(job, rows, batches, attempts, &mut files).await {
+            Ok(counts) => counts,
+            Err(error) => {
+                files.object.abort().await;
+                files.failed.abort().await;
+                return Err(error);
             }
-        }
-        if !is_conserved(&counts, rows) {
-            self.metrics.record_contradiction();
-            object.abort().await;
-            anyhow::bail!("invariant_violation: job {} planned {rows} rows and merged {counts:?}", job.spec.id);
-        }
+        };
+        let Files { output, mut object, failed } = files;
+        let failed_rows = failed.finish().await?;
         object.write(output.finish()?).await?;
+        faults::crash_point!(MergerWritten);
         let written = object.finish().await?;
         let output = OutputRef { uri: job.spec.output.uri.clone(), bytes: written.bytes, sha256: written.sha256 };
         Ok(End {
@@ -61,8 +77,33 @@ impl Merger {
             counts,
             tokens: tokens(attempts.iter().flatten().copied()),
             output: Some(output),
+            failed_rows,
             refusal: None,
         })
+    }
+
+    /// Merges all batches; each row must have come out once, and each failed one in both files.
+    async fn merge_batches(
+        &self,
+        job: &JobFact,
+        rows: u64,
+        batches: &[BatchRef],
+        attempts: &[Vec<&ResultFact>],
+        files: &mut Files<'_>,
+    ) -> anyhow::Result<Counts> {
+        let mut counts = Counts::default();
+        for (batch, attempts) in batches.iter().zip(attempts) {
+            counts += &self.merge_batch(job, batch, attempts, files).await?;
+        }
+        let failed = files.failed.rows();
+        if !is_conserved(&counts, rows) || failed != counts.failed_rows() {
+            self.metrics.record_contradiction();
+            let id = &job.spec.id;
+            anyhow::bail!(
+                "invariant_violation: job {id} planned {rows} rows and merged {counts:?}, {failed} of them as failed rows"
+            );
+        }
+        Ok(counts)
     }
 
     async fn merge_batch(
@@ -70,22 +111,24 @@ impl Merger {
         job: &JobFact,
         batch: &BatchRef,
         attempts: &[&ResultFact],
-        output: &mut Output,
-        object: &mut ObjectWriter,
+        files: &mut Files<'_>,
     ) -> anyhow::Result<Counts> {
-        let (store, scratch) = (&self.context.store, &self.context.scratch);
-        let data = store.fetch_verified(&batch.data, scratch).await?;
-        let mut spooled = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
-            spooled.push(store.fetch_verified(&attempt.data, scratch).await?);
+        let data = self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?;
+        let mut spooled = None;
+        let mut unfolded = attempts;
+        while unfolded.len() > SIDE_BY_SIDE {
+            let (earlier, latest) = unfolded.split_at(unfolded.len() - SIDE_BY_SIDE);
+            spooled = Some(self.fold(job, batch, latest, spooled).await?);
+            unfolded = earlier;
         }
-        let results = spooled.iter().map(|file| file.try_clone()).collect::<Result<Vec<_>, _>>()?;
-        let mut zip = Zip::open(batch.id.number, results)?;
-        let mut groups = Groups::open(output, data.try_clone()?, job.spec.details)?;
+        let (mut zip, _spooled) = self.side_by_side(batch, unfolded, spooled).await?;
+        let mut groups = Groups::open(&files.output, data.try_clone()?, job.spec.details)?;
         loop {
-            let merged = cpu::run_blocking_section(|| groups.next(output, &mut zip));
+            let Files { output, failed, .. } = files;
+            let merged = cpu::run_blocking_section(|| groups.next(output, failed, &mut zip));
             let Some(encoded) = merged.inspect_err(|_| self.metrics.record_contradiction())? else { break };
-            object.write(encoded).await?;
+            files.object.write(encoded).await?;
+            files.failed.write().await?;
         }
         let counts = zip.finish()?;
         if counts.rows != batch.data.rows {
@@ -98,15 +141,70 @@ impl Merger {
     }
 }
 
+impl Merger {
+    /// Opens attempts side by side, with the last words of those behind them. The files last as long as what is returned.
+    async fn side_by_side(
+        &self,
+        batch: &BatchRef,
+        attempts: &[&ResultFact],
+        words: Option<ScratchFile>,
+    ) -> anyhow::Result<(Zip, Vec<ScratchFile>)> {
+        let mut spooled = Vec::with_capacity(attempts.len() + 1);
+        for attempt in attempts {
+            spooled.push(self.context.store.fetch_verified(&attempt.data, &self.context.scratch).await?);
+        }
+        let results = spooled.iter().map(ScratchFile::try_clone).collect::<Result<Vec<_>, _>>()?;
+        let folded = words.as_ref().map(ScratchFile::try_clone).transpose()?;
+        spooled.extend(words);
+        Ok((Zip::open(batch.id.number, results, folded)?, spooled))
+    }
+
+    /// Merges a batch's latest attempts into one file of last words.
+    async fn fold(
+        &self,
+        job: &JobFact,
+        batch: &BatchRef,
+        latest: &[&ResultFact],
+        behind: Option<ScratchFile>,
+    ) -> anyhow::Result<ScratchFile> {
+        let Some(first) = latest.first() else { anyhow::bail!("there is nothing to fold") };
+        let (mut zip, _spooled) = self.side_by_side(batch, latest, behind).await?;
+        let mut file = self.context.scratch.reserve(0)?.ok_or_else(|| anyhow::anyhow!("scratch is full"))?;
+        let mut writer = ResultWriter::new(&job.spec.id, first.id, self.codec)?;
+        let mut left = first.data.rows;
+        while left > 0 {
+            let now = left.min(WORDS_AT_A_TIME);
+            cpu::run_blocking_section(|| {
+                zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_contradiction())?;
+                spool(&mut file, &writer.take())
+            })?;
+            left -= now;
+        }
+        zip.finish()?;
+        spool(&mut file, &writer.finish()?)?;
+        file.file().rewind()?;
+        Ok(file)
+    }
+}
+
+fn spool(file: &mut ScratchFile, bytes: &[u8]) -> anyhow::Result<()> {
+    anyhow::ensure!(file.grow(bytes.len() as u64), "scratch is full");
+    Ok(file.file().write_all(bytes)?)
+}
+
+/// Whether a CSV file of this job is gzipped: as the output's name says, else as the input is.
+pub(crate) fn is_gzipped(output: &str, table: &TableInfo) -> bool {
+    let by_name = FileFormat::from_name(output).map(|format| format == FileFormat::CsvGz);
+    by_name.unwrap_or_else(|| table.csv.as_ref().is_some_and(|dialect| dialect.gzip))
+}
+
 impl Output {
     fn new(job: &JobFact, table: &TableInfo, codec: Codec) -> Result<Self, Error> {
         let added = job.spec.added_columns();
         Ok(match table.kind {
             FileKind::Parquet => Self::Parquet(Box::new(ParquetOutput::new(table, &added, codec)?)),
             FileKind::Csv => {
-                let by_name = FileFormat::from_name(&job.spec.output.uri).map(|format| format == FileFormat::CsvGz);
-                let as_input = table.csv.as_ref().is_some_and(|dialect| dialect.gzip);
-                let mut output = CsvOutput::new(table, &added, by_name.unwrap_or(as_input))?;
+                let mut output = CsvOutput::new(table, &added, is_gzipped(&job.spec.output.uri, table))?;
                 output.header()?;
                 Self::Csv(output)
             }
@@ -135,17 +233,27 @@ impl Groups {
         })
     }
 
-    /// Merges the next row group and gives what is encoded; none behind the last.
-    fn next(&mut self, output: &mut Output, zip: &mut Zip) -> Result<Option<Vec<u8>>, Error> {
+    /// Merges the next row group and gives what is encoded; none behind the last. Failed rows go to their own file too.
+    fn next(
+        &mut self,
+        output: &mut Output,
+        failed: &mut FailedRows<'_>,
+        zip: &mut Zip,
+    ) -> Result<Option<Vec<u8>>, Error> {
         match (self, output) {
             (Self::Records { reader, details }, Output::Csv(output)) => {
                 let Some(rows) = reader.next().transpose()? else { return Ok(None) };
                 let records = rows.carried.column(0).as_any().downcast_ref::<BinaryArray>();
                 let records = records.ok_or_else(|| Error::data("the batch data has no records"))?;
                 for record in records.iter() {
-                    let cells = zip.next_row()?.cells(*details);
+                    let record = record.unwrap_or_default();
+                    let row = zip.next_row()?;
+                    let cells = row.cells(*details);
                     let cells: Vec<Option<&str>> = cells.iter().map(Option::as_deref).collect();
-                    output.row(record.unwrap_or_default(), &cells)?;
+                    output.row(record, &cells)?;
+                    if row.status != RowStatus::Answered {
+                        failed.push_record(record)?;
+                    }
                 }
                 Ok(Some(output.take()))
             }
@@ -153,7 +261,9 @@ impl Groups {
                 if *next >= chunks.groups() {
                     return Ok(None);
                 }
-                output.append_group(chunks, *next, zip)?;
+                let mut answers = Noting::new(zip);
+                output.append_group(chunks, *next, &mut answers)?;
+                failed.push_rows(chunks, *next, &answers.failed)?;
                 *next += 1;
                 Ok(Some(output.take()))
             }

@@ -2,12 +2,18 @@
 //!
 //! The first attempt has all rows of the batch; each later one has some of the rows of the one before it, in the same
 //! order. So one cursor an attempt is enough: those that stand at the row move on together, and the latest of them speaks.
+//!
+//! A row that the deadline took from its next try was not answered for the reason why it was to be tried again: its last
+//! failure speaks for it, and `deadline` is left to rows that never had a word of their own.
+//!
+//! Rows that are tried until the deadline may have hundreds of attempts. Only so many lie side by side: the latest are
+//! first merged into one file of last words on scratch disk ([`Zip::words`]), which stands for them all.
 
 use std::fs::File;
 
-use model::{Counts, RowStatus};
+use model::{Counts, FailureKind, RowStatus};
 use tables::Error;
-use tables::result::{Answers, FinalRow, ResultReader, ResultRows};
+use tables::result::{Answers, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter};
 
 use crate::decide::{check_word, speaker};
 
@@ -19,6 +25,10 @@ struct Cursor {
 }
 
 impl Cursor {
+    fn open(file: File) -> Result<Self, Error> {
+        Ok(Self { reader: ResultReader::open(file)?, group: None, next: 0 })
+    }
+
     /// The input row at the cursor; none behind the last.
     fn head(&mut self) -> Result<Option<u64>, Error> {
         while self.group.as_ref().is_none_or(|group| self.next >= group.len()) {
@@ -30,9 +40,9 @@ impl Cursor {
         self.group.as_ref().map(|group| group.get(self.next).map(|row| row.row)).transpose()
     }
 
-    fn status(&self) -> Result<RowStatus, Error> {
-        let group = self.group.as_ref().ok_or_else(|| Error::data("a cursor has no rows"))?;
-        group.get(self.next).map(|row| row.status)
+    /// The row `back` before the cursor's.
+    fn row(&self, back: usize) -> Result<ResultRow<'_>, Error> {
+        self.group.as_ref().ok_or_else(|| Error::data("a cursor has no rows"))?.get(self.next - back)
     }
 }
 
@@ -40,18 +50,50 @@ impl Cursor {
 pub(crate) struct Zip {
     batch: u32,
     cursors: Vec<Cursor>,
+    /// Whether the last cursor is a file of last words, whose `tries` are the attempts that they stand for.
+    folded: bool,
     /// The rows given so far, by their last word.
     pub(crate) counts: Counts,
 }
 
 impl Zip {
-    /// The results of a batch, first attempt first.
-    pub(crate) fn open(batch: u32, attempts: Vec<File>) -> Result<Self, Error> {
-        let cursors = attempts
-            .into_iter()
-            .map(|file| Ok(Cursor { reader: ResultReader::open(file)?, group: None, next: 0 }))
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { batch, cursors, counts: Counts::default() })
+    /// The results of a batch, first attempt first, and the last words of the attempts behind them, if they were folded.
+    pub(crate) fn open(batch: u32, attempts: Vec<File>, words: Option<File>) -> Result<Self, Error> {
+        let folded = words.is_some();
+        let cursors = attempts.into_iter().chain(words).map(Cursor::open).collect::<Result<_, _>>()?;
+        Ok(Self { batch, cursors, folded, counts: Counts::default() })
+    }
+
+    /// Writes the last words of so many rows.
+    pub(crate) fn words(&mut self, rows: u64, into: &mut ResultWriter) -> Result<(), Error> {
+        for _ in 0..rows {
+            let (word, attempts) = self.next_word()?;
+            into.push(&ResultRow { tries: attempts, ..word })?;
+        }
+        Ok(())
+    }
+
+    /// The next row's last word, and in how many attempts it was.
+    fn next_word(&mut self) -> Result<(ResultRow<'_>, u32), Error> {
+        let heads = self.cursors.iter_mut().map(Cursor::head).collect::<Result<Vec<_>, _>>()?;
+        let row = heads.first().copied().flatten();
+        let row = row.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
+        let data = |contradiction: crate::decide::Contradiction| Error::data(contradiction.to_string());
+        let standing = speaker(self.batch, row, &heads).map_err(data)?;
+        let here = &mut self.cursors[..standing];
+        let statuses = here.iter().map(|cursor| Ok(cursor.row(0)?.status)).collect::<Result<Vec<_>, Error>>()?;
+        check_word(self.batch, row, &statuses).map_err(data)?;
+        here.iter_mut().for_each(|cursor| cursor.next += 1);
+        let mut word = self.cursors[standing - 1].row(1)?;
+        let mut attempts = u32::try_from(standing).unwrap_or(u32::MAX);
+        if self.folded && standing == self.cursors.len() {
+            attempts = (attempts - 1).saturating_add(word.tries);
+        }
+        if let (Some(FailureKind::Deadline), Some(before)) = (word.error_kind, standing.checked_sub(2)) {
+            word = ResultRow { status: RowStatus::Failed, ..self.cursors[before].row(1)? };
+        }
+        self.counts.record(word.status, word.error_kind);
+        Ok((word, attempts))
     }
 
     /// Checks that no attempt has rows left.
@@ -70,18 +112,32 @@ impl Zip {
 
 impl Answers for Zip {
     fn next_row(&mut self) -> Result<FinalRow<'_>, Error> {
-        let heads = self.cursors.iter_mut().map(Cursor::head).collect::<Result<Vec<_>, _>>()?;
-        let row = heads.first().copied().flatten();
-        let row = row.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
-        let data = |contradiction: crate::decide::Contradiction| Error::data(contradiction.to_string());
-        let standing = speaker(self.batch, row, &heads).map_err(data)?;
-        let statuses = self.cursors[..standing].iter().map(Cursor::status).collect::<Result<Vec<_>, _>>()?;
-        check_word(self.batch, row, &statuses).map_err(data)?;
-        self.cursors[..standing].iter_mut().for_each(|cursor| cursor.next += 1);
-        let latest = &self.cursors[standing - 1];
-        let group = latest.group.as_ref().ok_or_else(|| Error::data("a cursor has no rows"))?;
-        let word = group.get(latest.next - 1)?;
-        self.counts.record(word.status, word.error_kind);
-        Ok(FinalRow::new(&word, u32::try_from(standing).unwrap_or(u32::MAX)))
+        let (word, attempts) = self.next_word()?;
+        Ok(FinalRow::new(&word, attempts))
+    }
+}
+
+/// Answers, noting which rows of a row group failed.
+pub(crate) struct Noting<'z> {
+    zip: &'z mut Zip,
+    row: u32,
+    /// The failed rows, by their places.
+    pub(crate) failed: Vec<u32>,
+}
+
+impl<'z> Noting<'z> {
+    pub(crate) fn new(zip: &'z mut Zip) -> Self {
+        Self { zip, row: 0, failed: Vec::new() }
+    }
+}
+
+impl Answers for Noting<'_> {
+    fn next_row(&mut self) -> Result<FinalRow<'_>, Error> {
+        let row = self.zip.next_row()?;
+        if row.status != RowStatus::Answered {
+            self.failed.push(self.row);
+        }
+        self.row += 1;
+        Ok(row)
     }
 }

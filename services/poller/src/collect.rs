@@ -39,6 +39,14 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// A row that the provider cancelled because we asked for it, at the deadline, failed for the deadline.
+    fn why(&self, kind: FailureKind) -> FailureKind {
+        let asked = kind == FailureKind::Cancelled && self.unmentioned.kind == FailureKind::Deadline;
+        if asked { FailureKind::Deadline } else { kind }
+    }
+}
+
 /// One row's end in this attempt.
 struct Settled {
     status: RowStatus,
@@ -91,6 +99,7 @@ impl Poller {
                 Err(error) => return Err(error),
             }
         }
+        faults::crash_point!(PollerDownloaded);
         let handles = files.iter().map(|file| file.try_clone()).collect::<Result<Vec<_>, _>>()?;
         let rows = usize::try_from(batch.data.rows)?;
         let max_line = self.config.max_line_bytes;
@@ -140,6 +149,7 @@ impl Poller {
             duplicates: walk.index.duplicates,
             next,
         };
+        faults::crash_point!(PollerStored);
         self.put(job, fact).await
     }
 
@@ -167,7 +177,7 @@ impl Poller {
             job,
             ended,
             index,
-            table: RetryTable::new(&job.spec.retry),
+            table: job.retry.clone(),
             results: ResultWriter::new(&job.spec.id, batch.id, self.codec)?,
             next: None,
             counts: Counts::default(),
@@ -202,6 +212,9 @@ impl Walk<'_> {
             return Ok(Settled::local(kind, message, rows.tries(row)));
         }
         let decoded = match self.index.line(rows.first_in_batch + row)? {
+            None if self.index.is_too_long(rows.first_in_batch + row) => {
+                Err((FailureKind::Malformed, "the provider's line for this row is too long to be read".to_owned()))
+            }
             None => Err((self.ended.unmentioned.kind, self.ended.unmentioned.message.clone())),
             Some(line) => match self.job.provider.decode_line(&line) {
                 Ok(answer) => Ok(answer.outcome),
@@ -214,7 +227,7 @@ impl Walk<'_> {
                 let status = RowStatus::Answered;
                 return Ok(Settled { status, kind: None, text: response, finish_reason, model, tokens, tries });
             }
-            Ok(Outcome::Failed { kind, message, model, tokens }) => (kind, message, model, tokens),
+            Ok(Outcome::Failed { kind, message, model, tokens }) => (self.ended.why(kind), message, model, tokens),
             Err((kind, message)) => (kind, message, None, None),
         };
         let mut tries = rows.tries(row);

@@ -56,6 +56,20 @@ pub fn look(batch: &ProviderBatch, unwanted: bool, looks: u32) -> Look {
     }
 }
 
+/// So many looks are given to a batch that its job wants no more: it is cancelled, finishes what it has begun, and writes its
+/// files. With the default schedule that is five hours. One that is stuck for good must not keep its job from ending.
+pub const UNWANTED_LOOKS: u32 = 60;
+
+/// Whether to wait no longer for a batch that its job wants no more, and how its rows fail then. `looks` counts the looks
+/// since it was unwanted.
+#[must_use]
+pub fn give_up(batch: &ProviderBatch, looks: u32) -> Option<Unmentioned> {
+    (looks > UNWANTED_LOOKS && !batch.status.is_terminal()).then(|| Unmentioned {
+        kind: FailureKind::Cancelled,
+        message: format!("the provider did not end the batch (status {:?}) though it was asked to", batch.raw_status),
+    })
+}
+
 /// How many pages of a hundred batches are listed for so many that are waited for; 0: they are asked for one by one. One page
 /// more than they fill, since others' batches stand between them.
 #[must_use]
@@ -155,6 +169,14 @@ mod tests {
         assert_eq!(look(&batch(BatchStatus::Finalizing, None, None), true, 0), Look::Wait);
         assert_eq!(look(&batch(BatchStatus::Cancelling, None, None), true, 0), Look::Wait);
         assert!(matches!(look(&batch(BatchStatus::Completed, Some("o"), None), true, 0), Look::Collect(_)));
+    }
+
+    #[test]
+    fn a_batch_that_does_not_end_though_nobody_wants_it_is_given_up() {
+        let stuck = batch(BatchStatus::Finalizing, None, None);
+        assert_eq!(give_up(&stuck, UNWANTED_LOOKS), None);
+        assert_eq!(give_up(&stuck, UNWANTED_LOOKS + 1).unwrap().kind, FailureKind::Cancelled);
+        assert_eq!(give_up(&batch(BatchStatus::Cancelled, None, None), u32::MAX), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Which line of the provider's files is which row's. Files are shuffled; this index is all that memory holds of them,
 //! 16 bytes a row.
 //!
-//! Lines end at line feeds and at nothing else: U+2028 inside a string is data. A line over the limit is skipped: its row
-//! counts as not mentioned, if nothing else speaks of it.
+//! Lines end at line feeds and at nothing else: U+2028 inside a string is data. Of a line over the limit only the beginning is
+//! read, which tells whose it is: its row can't be read, if nothing else speaks of it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -13,13 +13,17 @@ use providers::{Outcome, Provider};
 
 use crate::decide;
 
-/// Where a row's line is: file, offset, length. `length` 0 means that no line is known.
+/// Where a row's line is: file, offset, length. `length` 0 means that no line is known, or, if `file` is [`TOO_LONG`], none but
+/// one that is too long.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     offset: u64,
     length: u32,
     file: u32,
 }
+
+/// Stands for the file of a line that is too long to be read.
+const TOO_LONG: u32 = u32::MAX;
 
 /// The index of one attempt's result files.
 pub(crate) struct Index {
@@ -60,7 +64,7 @@ impl Index {
             if whole && line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            let id = if whole { provider.line_id(&line) } else { None };
+            let id = provider.line_id(&line);
             let row = id.as_deref().and_then(CustomId::parse).filter(|id| id.nonce == nonce.as_str()).map(|id| id.row);
             let known = row.and_then(|row| usize::try_from(row).ok()).filter(|row| *row < self.slots.len());
             let Some(row) = known else {
@@ -68,13 +72,19 @@ impl Index {
                 continue;
             };
             let slot = Slot { offset, length: u32::try_from(line.len()).unwrap_or(0), file: number };
-            self.note(provider, row, slot, &line)?;
+            if whole {
+                self.note(provider, row, slot, &line)?;
+            } else {
+                self.note_too_long(row);
+            }
         }
         Ok(())
     }
 
     fn note(&mut self, provider: &dyn Provider, row: usize, slot: Slot, line: &[u8]) -> std::io::Result<()> {
-        if self.slots[row].length > 0 {
+        if self.is_too_long(row) {
+            self.duplicates += 1;
+        } else if self.slots[row].length > 0 {
             self.duplicates += 1;
             let earlier = self.read(self.slots[row])?;
             if !decide::replaces(is_answer(provider, &earlier), is_answer(provider, line)) {
@@ -83,6 +93,19 @@ impl Index {
         }
         self.slots[row] = slot;
         Ok(())
+    }
+
+    fn note_too_long(&mut self, row: usize) {
+        if self.slots[row].length > 0 || self.is_too_long(row) {
+            self.duplicates += 1;
+        } else {
+            self.slots[row].file = TOO_LONG;
+        }
+    }
+
+    /// Whether all that is said of a row is a line that is too long to be read.
+    pub(crate) fn is_too_long(&self, row: usize) -> bool {
+        self.slots.get(row).is_some_and(|slot| slot.length == 0 && slot.file == TOO_LONG)
     }
 
     fn read(&self, slot: Slot) -> std::io::Result<Vec<u8>> {
@@ -126,11 +149,9 @@ impl Lines {
             }
             let end = memchr::memchr(b'\n', piece);
             let taken = end.unwrap_or(piece.len());
-            if line.len() + taken <= self.max_line {
-                line.extend_from_slice(&piece[..taken]);
-            } else {
-                whole = false;
-            }
+            let fits = taken.min(self.max_line - line.len());
+            line.extend_from_slice(&piece[..fits]);
+            whole &= fits == taken;
             let consumed = end.map_or(taken, |end| end + 1);
             self.reader.consume(consumed);
             self.offset += consumed as u64;
@@ -209,7 +230,7 @@ mod tests {
         let long = answered(&format!("{N}-0"), &"x".repeat(5_000));
         let short = answered(&format!("{N}-1"), "y");
         let index = index(&format!("{long}\n{short}"), "", 2);
-        assert_eq!((index.line(0).unwrap(), index.unknown), (None, 1));
-        assert!(index.line(1).unwrap().is_some());
+        assert_eq!((index.line(0).unwrap(), index.unknown, index.is_too_long(0)), (None, 0, true));
+        assert!(index.line(1).unwrap().is_some() && !index.is_too_long(1));
     }
 }

@@ -8,6 +8,7 @@
 //! - `watch`: looking at a batch. `views`: at many of them at once. `spool`: its files, on scratch disk. `index`: which line is which row's.
 //! - `collect`: from lines to result rows, and the next attempt's batch.
 
+pub mod clean;
 mod collect;
 pub mod config;
 pub mod decide;
@@ -37,6 +38,7 @@ pub struct Poller {
     context: Context,
     config: Config,
     metrics: Metrics,
+    providers: Providers,
     jobs: Jobs,
     codec: Codec,
     /// What is known of the batches that are waited for, so that a look asks the provider and no one else. It may be
@@ -54,6 +56,7 @@ impl Poller {
         Ok(Self {
             config: context.settings.section("poller")?,
             metrics: Metrics::new(&context.registry)?,
+            providers: providers.clone(),
             jobs: Jobs::new(&context.store, providers.clone()),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             watched: Mutex::default(),
@@ -78,5 +81,14 @@ impl Room for Poller {
             Event::BatchDispatched(dispatched) => self.watch(&dispatched.job, dispatched.batch.id, out).await,
             other => Ok(Verdict::Reject(Reason::unexpected(other))),
         }
+    }
+
+    async fn clean(&self) -> anyhow::Result<()> {
+        let cleaned = self.clean_up(false).await?;
+        if cleaned != clean::Cleaned::default() {
+            let clean::Cleaned { jobs, objects, bytes, files } = cleaned;
+            tracing::info!(jobs, objects, bytes, files, "removed what ended jobs need no more");
+        }
+        Ok(())
     }
 }

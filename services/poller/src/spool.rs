@@ -1,4 +1,5 @@
-//! A provider's file, on scratch disk: downloaded once, resumed by range where the connection broke, bounded.
+//! A provider's file, on scratch disk: downloaded once, resumed by range where it broke off, whether
+//! the connection or only the length that the provider gives says so; bounded.
 
 use std::io::Write;
 
@@ -18,11 +19,25 @@ pub(crate) async fn spool(provider: &dyn Provider, file: &str, scratch: &Scratch
     let mut spooled = scratch.reserve(0)?.context("scratch is full")?;
     let mut have = 0;
     for _ in 0..RESUMES {
-        if download(provider, file, &mut spooled, &mut have).await? {
+        let begun_at = have;
+        if download(provider, file, &mut spooled, &mut have).await? && is_whole(provider, file, begun_at, have).await {
             return Ok(spooled);
         }
     }
     anyhow::bail!("the provider's file {file} broke off {RESUMES} times, last at byte {have}")
+}
+
+/// Whether a download that ended as if that were all did end with the file. What stands between us and the provider can end
+/// it early with a length of its own, or without one, and the rows behind would count as missing and be paid for again;
+/// so the provider is asked how long the file is. A file that gives nothing more is as long as it is.
+async fn is_whole(provider: &dyn Provider, file: &str, begun_at: u64, have: u64) -> bool {
+    match provider.file_bytes(file).await {
+        Ok(Some(bytes)) if have < bytes && have > begun_at => {
+            tracing::warn!(file, bytes, have, "the download ended before the file does");
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Downloads from where `have` stands; whether the end was reached.

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use events::{BatchCollected, BatchReady, Event};
+use faults::{Mutation, is_broken};
 use model::{BatchId, BatchRef, FailureKind, JobId, ResultFact, SubmissionEntry, SubmissionStep, keys};
-use providers::{Error, ProviderBatch};
+use providers::{BatchStatus, Error, ProviderBatch};
 use requests::Job;
 use runtime::{Outbox, Reason, Verdict};
 
@@ -25,6 +26,7 @@ pub(crate) struct Watched {
     step: SubmissionStep,
     looks: AtomicU32,
     fileless_looks: AtomicU32,
+    unwanted_looks: AtomicU32,
 }
 
 /// What the facts say of a batch attempt that an event names.
@@ -34,6 +36,13 @@ enum Known {
     Nothing(Reason),
     /// Its log has not ended: the dispatcher will tell again.
     NotDispatched,
+}
+
+/// Both result files, whatever the batch's status says.
+fn files_of(batch: &ProviderBatch) -> Vec<String> {
+    let errors = batch.error_file.clone().filter(|_| !is_broken(Mutation::IgnoreErrorFile));
+    let trusted = batch.status == BatchStatus::Completed || !is_broken(Mutation::TrustStatus);
+    [batch.output_file.clone(), errors].into_iter().flatten().filter(|_| trusted).collect()
 }
 
 /// How a look ended.
@@ -56,7 +65,14 @@ impl Poller {
             Seen::Wait(wait) => return Ok(Verdict::Later(self.context.clock.jitter(wait))),
             Seen::Ended(ended) => ended,
         };
+        if faults::is_broken(faults::Mutation::TellBeforePut) {
+            let counts = model::Counts::default();
+            out.emit(Event::BatchCollected(BatchCollected { job: job.clone(), id, last: true, counts })).await?;
+            self.collect(&watched, ended).await?;
+            return Ok(Verdict::Done);
+        }
         let fact = self.collect(&watched, ended).await?;
+        faults::crash_point!(PollerCollected);
         self.announce(job, &fact, out).await
     }
 
@@ -66,6 +82,7 @@ impl Poller {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&(job.clone(), fact.id));
         if let Some(next) = &fact.next {
             out.emit(Event::BatchReady(BatchReady { job: job.clone(), batch: next.clone() })).await?;
+            faults::crash_point!(PollerRetried);
         }
         let (last, counts) = (fact.next.is_none(), fact.counts.clone());
         out.emit(Event::BatchCollected(BatchCollected { job: job.clone(), id: fact.id, last, counts })).await?;
@@ -88,8 +105,8 @@ impl Poller {
             Err(unknown) => return Ok(nothing(unknown)),
         };
         let Some(step) = self.last_step(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
-        let (looks, fileless_looks) = (AtomicU32::new(0), AtomicU32::new(0));
-        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks });
+        let (looks, fileless_looks, unwanted_looks) = Default::default();
+        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks, unwanted_looks });
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_WATCHED {
             // What went to another process stays behind; what is still ours is looked up again.
@@ -152,7 +169,14 @@ impl Poller {
         unwanted: Option<FailureKind>,
         wait: Duration,
     ) -> anyhow::Result<Seen> {
-        match decide::look(batch, unwanted.is_some(), watched.fileless_looks.load(Ordering::Relaxed)) {
+        let unwanted_looks = match unwanted {
+            Some(_) => watched.unwanted_looks.fetch_add(1, Ordering::Relaxed) + 1,
+            None => 0,
+        };
+        let look = decide::give_up(batch, unwanted_looks).map(Look::Collect);
+        match look
+            .unwrap_or_else(|| decide::look(batch, unwanted.is_some(), watched.fileless_looks.load(Ordering::Relaxed)))
+        {
             Look::Wait => {
                 if batch.status.is_terminal() {
                     watched.fileless_looks.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +184,11 @@ impl Poller {
                 Ok(Seen::Wait(wait))
             }
             Look::Cancel => {
-                watched.job.provider.cancel(&batch.id).await?;
+                match watched.job.provider.cancel(&batch.id).await {
+                    // A batch that can't be cancelled has ended, or will: the next look says which.
+                    Ok(_) | Err(Error::Rejected { .. } | Error::NotFound { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 tracing::info!(job = %watched.job.spec.id, batch = %watched.batch.id, "asked the provider to cancel");
                 Ok(Seen::Wait(wait))
             }
@@ -171,7 +199,7 @@ impl Poller {
                 Ok(Seen::Ended(Ended {
                     provider_batch: Some(batch.id.clone()),
                     provider_status: Some(batch.raw_status.clone()),
-                    files: [batch.output_file.clone(), batch.error_file.clone()].into_iter().flatten().collect(),
+                    files: files_of(batch),
                     unmentioned: rows,
                     unwanted: unwanted.is_some(),
                 }))

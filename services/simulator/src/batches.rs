@@ -23,6 +23,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use crate::{
     Error, clock,
+    faults::{Fault, Subject, Target, view},
     files::lifetime,
     folder,
     ledger::Head,
@@ -114,6 +115,7 @@ fn output_lifetime(value: Value) -> Result<Option<u64>, ApiError> {
 pub(crate) async fn create(State(simulator): State<Simulator>, body: Result<Bytes, BytesRejection>) -> Reply {
     let order = Order::parse(wire::object(body)?)?;
     let input = match simulator.store.file(&order.input_file_id) {
+        Some(file) if simulator.faults.hides(&file.meta.id) => None,
         Some(file) => {
             let gate = Arc::clone(&file.gate).read_owned().await;
             (!*gate).then_some((file, gate))
@@ -135,6 +137,10 @@ fn begin(simulator: &Simulator, order: Order, input: Option<Input>) -> Result<Re
     let mut record = Record::new(store.id("batch_", &seq.to_string()), seq, order.input_file_id, clock::seconds());
     record.metadata = order.metadata;
     record.output_expires_after = order.output_expires_after;
+    if let Some((file, _)) = &input {
+        let subject = Subject { metadata: record.metadata.as_ref(), filename: Some(&file.meta.filename) };
+        record.faults = simulator.faults.choose(|fault| fault.target() != Target::Request, &subject);
+    }
     match &input {
         Some((file, _)) if file.meta.purpose != "batch" => {
             let message = format!("Invalid purpose '{}' of the input file: it must be 'batch'.", file.meta.purpose);
@@ -179,6 +185,10 @@ fn check_in(store: &Store, record: &mut Record, file: &str) -> Result<(), Error>
         Ok(Scanned { rows, model }) => {
             record.rows = rows;
             record.model = Some(model.name().to_owned());
+            if let Some(error) = failed_on_purpose(record) {
+                record.errors = vec![error];
+                return store.save(record);
+            }
             let accepted = accept(store, record, &data, staged);
             if accepted.is_err() {
                 folder::remove(&store.batch_path(&record.id, "json"))?;
@@ -191,6 +201,16 @@ fn check_in(store: &Store, record: &mut Record, file: &str) -> Result<(), Error>
             store.save(record)
         }
     }
+}
+
+/// The fault of a batch that is to fail as if its input were bad.
+fn failed_on_purpose(record: &Record) -> Option<BatchError> {
+    record.faults.iter().find_map(|chosen| match &chosen.fault {
+        Fault::BatchFailed { code, message, line } => {
+            Some(BatchError { code: code.clone(), message: message.clone(), param: None, line: *line })
+        }
+        _ => None,
+    })
 }
 
 /// Everything that the batch needs, onto disk; then the ledger's line, which makes it real.
@@ -221,7 +241,11 @@ fn link(from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
 }
 
 fn find(simulator: &Simulator, id: &str) -> Result<Arc<Batch>, ApiError> {
-    simulator.store.batch(id).ok_or_else(|| ApiError::not_found(format!("No batch found with id '{id}'.")))
+    simulator.store.batch(id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::not_found(format!("No batch found with id '{id}'."))
 }
 
 /// `GET /v1/batches`
@@ -232,12 +256,17 @@ pub(crate) async fn list(State(simulator): State<Simulator>, Query(query): Query
         .store
         .batches_page(&page)
         .ok_or_else(|| ApiError::invalid(format!("No batch found with id '{after}'.")).param("after"))?;
-    Ok(Json(wire::list(batches.iter().map(|batch| wire::batch(&batch.record())).collect(), more)))
+    let records = batches.iter().map(|batch| batch.record()).filter(|record| !view::lags(&simulator, record));
+    Ok(Json(wire::list(records.map(|record| view::batch(&simulator, &record)).collect(), more)))
 }
 
 /// `GET /v1/batches/{id}`
 pub(crate) async fn retrieve(State(simulator): State<Simulator>, Path(id): Path<String>) -> Reply {
-    Ok(Json(wire::batch(&find(&simulator, &id)?.record())))
+    let record = find(&simulator, &id)?.record();
+    if view::not_found(&simulator, &record) {
+        return Err(unknown(&id));
+    }
+    Ok(Json(view::batch(&simulator, &record)))
 }
 
 /// `POST /v1/batches/{id}/cancel`
@@ -263,7 +292,7 @@ pub(crate) async fn cancel(State(simulator): State<Simulator>, Path(id): Path<St
         Ok(changed)
     };
     let record = simulator.blocking(change).await??;
-    Ok(Json(wire::batch(&record)))
+    Ok(Json(view::batch(&simulator, &record)))
 }
 
 impl From<Error> for ApiError {

@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::Context as _;
 
+use crate::Script;
+
 /// How long a batch stays in each status. Zero, the default, means: as long as the work takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
@@ -74,6 +76,8 @@ pub struct Config {
     pub late_file_errors: bool,
     /// How many batches are worked on at the same time. Zero: one for each processor.
     pub workers: usize,
+    /// What goes wrong on purpose.
+    pub faults: Script,
 }
 
 impl Config {
@@ -87,6 +91,7 @@ impl Config {
             seed: 0,
             late_file_errors: false,
             workers: 0,
+            faults: Script::default(),
         }
     }
 }
@@ -121,6 +126,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub workers: usize,
 
+    /// JSON file with a fault script (docs/FAULTS.md): what goes wrong on purpose. `PUT /faults` replaces it
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+
     /// Answer a create for a missing input file with 200 and fail the batch later, instead of refusing it with 400
     #[arg(long)]
     pub late_file_errors: bool,
@@ -130,7 +139,7 @@ impl Args {
     /// The settings that the flags and the environment give.
     ///
     /// # Errors
-    /// A named environment variable is not set, or empty.
+    /// A named environment variable is not set, or empty; or the fault script can't be read.
     pub fn config(self) -> anyhow::Result<Config> {
         let key = |name: &String| {
             let value = std::env::var(name).with_context(|| format!("--api-key-env {name}: read the variable"))?;
@@ -140,7 +149,16 @@ impl Args {
             );
             Ok(value)
         };
+        let faults = match &self.faults {
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                let text = text.with_context(|| format!("--faults: read {}", path.display()))?;
+                text.parse().map_err(|error| anyhow::anyhow!("--faults {}: {error}", path.display()))?
+            }
+            None => Script::default(),
+        };
         Ok(Config {
+            faults,
             api_keys: self.api_key_env.iter().map(key).collect::<anyhow::Result<_>>()?,
             data: self.data,
             listen: self.listen,
@@ -191,6 +209,27 @@ mod tests {
         for wrong in ["", "2", "s", "1s,2s", "1d", "-1s", "99999999999999999999h", "18446744073709551615h"] {
             assert!(wrong.parse::<Pace>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_fault_script_that_is_wrong_is_refused_with_its_file_and_rule() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("script.json");
+        let config = || {
+            let flags = ["simulator", "--faults", path.to_str().unwrap()];
+            <Command as clap::Parser>::parse_from(flags).args.config()
+        };
+        assert!(config().unwrap_err().to_string().contains("script.json"));
+        std::fs::write(&path, r#"[{"fault":"list_lags"},{"fault":"x"}]"#).unwrap();
+        let error = config().unwrap_err().to_string();
+        assert!(error.contains("script.json") && error.contains("rule 2 (x)"), "{error}");
+        std::fs::write(&path, r#"[{"fault":"list_lags"}]"#).unwrap();
+        assert_eq!(config().unwrap().faults, r#"[{"fault":"list_lags"}]"#.parse().unwrap());
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(crate) async fn upload(State(simulator): State<Simulator>, form: Result<Mult
     }
     let meta = upload.meta()?;
     let reply = wire::file(&meta);
+    simulator.faults.uploaded(&meta.id, &meta.filename);
     let store = Arc::clone(&simulator.store);
     simulator.blocking(move || store.add_file(meta)).await?;
     upload.kept = true;
@@ -152,6 +153,12 @@ fn unknown(id: &str) -> ApiError {
     ApiError::not_found(format!("No such File object: {id}")).param("id")
 }
 
+/// The file, unless it is not to be found for a while.
+fn seen(simulator: &Simulator, id: &str) -> Result<Arc<StoredFile>, ApiError> {
+    let file = find(simulator, id)?;
+    if simulator.faults.hides(id) { Err(unknown(id)) } else { Ok(file) }
+}
+
 fn find(simulator: &Simulator, id: &str) -> Result<Arc<StoredFile>, ApiError> {
     simulator.store.file(id).ok_or_else(|| unknown(id))
 }
@@ -169,7 +176,7 @@ pub(crate) async fn list(State(simulator): State<Simulator>, Query(query): Query
 
 /// `GET /v1/files/{id}`
 pub(crate) async fn retrieve(State(simulator): State<Simulator>, Path(id): Path<String>) -> Reply {
-    Ok(Json(wire::file(&find(&simulator, &id)?.meta)))
+    Ok(Json(wire::file(&seen(&simulator, &id)?.meta)))
 }
 
 /// `GET /v1/files/{id}/content`
@@ -178,7 +185,7 @@ pub(crate) async fn content(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let stored = find(&simulator, &id)?;
+    let stored = seen(&simulator, &id)?;
     let len = stored.meta.bytes;
     let (status, first, count) = match wire::Range::parse(&headers, len) {
         wire::Range::Whole => (StatusCode::OK, 0, len),

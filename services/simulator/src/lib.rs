@@ -11,20 +11,28 @@
 //!   accepted before can be listed.
 //! - Memory doesn't grow with file sizes: uploads, downloads and results are streamed.
 //!
+//! - **It lies when it is told to**, by a script of faults (`faults`, docs/FAULTS.md): lost replies, late creates, lists
+//!   that lag, results with rows missing or doubled. The ledger stays true in all of them, and `<data>/billed.jsonl` says which rows
+//!   were executed.
+//!
 //! What it deliberately lacks: other endpoints than chat completions, real models (`echo` and `digest` are functions of
-//! the prompt, so a checker can compute every right answer), rate limits, and faults on purpose.
+//! the prompt, so a checker can compute every right answer), and rate limits of its own.
 //!
 //! One process owns a data folder, held by a lock of the operating system.
 
 mod batches;
+mod billed;
 mod clock;
 mod config;
+mod connection;
+mod faults;
 mod files;
 mod folder;
 mod index;
 mod ledger;
 mod models;
 mod records;
+mod rows;
 mod run;
 mod server;
 mod store;
@@ -33,11 +41,17 @@ mod wire;
 mod work;
 
 pub use config::{Args, Config, Pace, main_with};
+pub use faults::rule::Script;
 pub use server::{Running, Simulator, start};
 
 /// The names of the models that every simulator has.
 pub fn models() -> impl Iterator<Item = &'static str> {
     models::Model::ALL.into_iter().map(models::Model::name)
+}
+
+/// The names of all faults that a script can have.
+pub fn faults() -> impl Iterator<Item = &'static str> {
+    faults::fault::NAMES.into_iter()
 }
 
 /// What can keep a simulator from starting or going on.

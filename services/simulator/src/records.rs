@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    faults::Chosen,
     store::lock,
     wire::{BatchError, ENDPOINT},
 };
@@ -49,13 +50,14 @@ pub(crate) enum Status {
     InProgress,
     Finalizing,
     Completed,
+    Expired,
     Cancelling,
     Cancelled,
 }
 
 impl Status {
     pub(crate) fn ended(self) -> bool {
-        matches!(self, Self::Failed | Self::Completed | Self::Cancelled)
+        matches!(self, Self::Failed | Self::Completed | Self::Expired | Self::Cancelled)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +67,7 @@ impl Status {
             Self::InProgress => "in_progress",
             Self::Finalizing => "finalizing",
             Self::Completed => "completed",
+            Self::Expired => "expired",
             Self::Cancelling => "cancelling",
             Self::Cancelled => "cancelled",
         }
@@ -87,7 +90,7 @@ pub(crate) struct Usage {
 }
 
 /// Everything about a batch but its rows. Times are Unix seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: String,
     /// Orders listings; grows with time.
@@ -108,12 +111,17 @@ pub(crate) struct Record {
     pub(crate) finalizing_at: Option<u64>,
     pub(crate) completed_at: Option<u64>,
     pub(crate) failed_at: Option<u64>,
+    #[serde(default)]
+    pub(crate) expired_at: Option<u64>,
     pub(crate) cancelling_at: Option<u64>,
     pub(crate) cancelled_at: Option<u64>,
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
     pub(crate) output_file_id: Option<String>,
     pub(crate) error_file_id: Option<String>,
+    /// What goes wrong with it on purpose.
+    #[serde(default)]
+    pub(crate) faults: Vec<Chosen>,
 }
 
 impl Record {
@@ -135,12 +143,14 @@ impl Record {
             finalizing_at: None,
             completed_at: None,
             failed_at: None,
+            expired_at: None,
             cancelling_at: None,
             cancelled_at: None,
             counts: Counts::default(),
             usage: Usage::default(),
             output_file_id: None,
             error_file_id: None,
+            faults: Vec::new(),
         }
     }
 }

@@ -7,11 +7,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    Error, clock, folder,
+    Error, clock,
+    faults::{Chosen, Fault, fault::Stage, lines::RowFaults},
+    folder,
     records::{Batch, FileMeta, Record, Status},
     server::Simulator,
     wire::ApiError,
-    work::{Produced, Work},
+    work::{Paths, Produced, Work},
 };
 
 /// With a pace, the rows of a batch are answered in this many portions.
@@ -41,6 +43,38 @@ async fn pause(batch: &Batch, time: Duration) {
     }
 }
 
+/// The batch's fault of that sort.
+fn fault<T>(record: &Record, pick: impl Fn(&Fault) -> Option<T>) -> Option<(&Chosen, T)> {
+    record.faults.iter().find_map(|chosen| Some((chosen, pick(&chosen.fault)?)))
+}
+
+/// Stays where the batch is, for a time or for good, if it is to be stuck there; but not past a cancel.
+async fn stick(simulator: &Simulator, batch: &Batch, record: &Record, at: Stage) {
+    let stuck = |fault: &Fault| match fault {
+        Fault::BatchStuck { status, for_ms, .. } if *status == at => Some(*for_ms),
+        _ => None,
+    };
+    let Some((chosen, for_ms)) = fault(record, stuck) else { return };
+    simulator.faults.fired(chosen);
+    match for_ms {
+        Some(time) if at == Stage::Finalizing => tokio::time::sleep(Duration::from_millis(time)).await,
+        Some(time) => pause(batch, Duration::from_millis(time)).await,
+        // A batch that is finalizing can't be cancelled any more.
+        None if at == Stage::Finalizing => std::future::pending().await,
+        None => batch.cancel.cancelled().await,
+    }
+}
+
+/// How many of the rows are answered before something comes between.
+fn answered_until(record: &Record, total: usize) -> usize {
+    let percent = fault(record, |fault| match fault {
+        Fault::BatchExpired { percent } | Fault::BatchCancelled { percent } => Some(*percent),
+        Fault::BatchStuck { status: Stage::InProgress, percent, .. } => Some(*percent),
+        _ => None,
+    });
+    percent.map_or(total, |(_, percent)| total * usize::from(percent.min(100)) / 100)
+}
+
 /// Changes the record on a blocking thread.
 async fn change(
     simulator: &Simulator,
@@ -62,6 +96,7 @@ async fn walk(simulator: &Simulator, batch: &Arc<Batch>) -> Result<(), ApiError>
     let record = batch.record();
     if record.status == Status::Validating {
         pause(batch, pace.validating).await;
+        stick(simulator, batch, &record, Stage::Validating).await;
     }
     if !record.errors.is_empty() {
         return fail(simulator, batch).await;
@@ -75,21 +110,33 @@ async fn walk(simulator: &Simulator, batch: &Arc<Batch>) -> Result<(), ApiError>
     });
     let record = started.await?;
     let work = answer(simulator, batch, &record).await?;
-    let record = change(simulator, batch, |record| {
-        if record.status == Status::InProgress {
-            record.status = Status::Finalizing;
-            record.finalizing_at = Some(clock::seconds());
+    let expired = fault(&record, |fault| matches!(fault, Fault::BatchExpired { .. }).then_some(()));
+    let cancelled = fault(&record, |fault| matches!(fault, Fault::BatchCancelled { .. }).then_some(()));
+    let by_itself = cancelled.is_some();
+    let halted = change(simulator, batch, move |record| {
+        let now = Some(clock::seconds());
+        if record.status == Status::InProgress && by_itself {
+            (record.status, record.cancelling_at) = (Status::Cancelling, now);
+        } else if record.status == Status::InProgress {
+            (record.status, record.finalizing_at) = (Status::Finalizing, now);
         }
     });
-    record.await?;
+    let now = halted.await?.status;
+    let expired = expired.filter(|_| now == Status::Finalizing);
+    cancelled.or(expired).iter().for_each(|(chosen, ())| simulator.faults.fired(chosen));
+    let (code, message) = match expired {
+        Some(_) => ("batch_expired", "This request could not be executed before the completion window expired."),
+        None => ("batch_cancelled", "This request was not executed: the batch was cancelled."),
+    };
     let turn = simulator.workers.acquire().await.map_err(ApiError::internal)?;
-    let produced = simulator.blocking(move || {
-        work.finish("batch_cancelled", "This request was not executed: the batch was cancelled.").map_err(results)
-    });
-    let produced = produced.await?;
+    let produced = simulator.blocking(move || work.finish(code, message).map_err(results)).await?;
     drop(turn);
     tokio::time::sleep(pace.finalizing).await;
-    publish(simulator, batch, produced).await
+    if now == Status::Finalizing {
+        stick(simulator, batch, &record, Stage::Finalizing).await;
+    }
+    let end = if expired.is_some() { Status::Expired } else { Status::Completed };
+    publish(simulator, batch, produced, end).await
 }
 
 fn results(source: std::io::Error) -> Error {
@@ -98,6 +145,12 @@ fn results(source: std::io::Error) -> Error {
 
 /// Ends a batch whose input is bad.
 async fn fail(simulator: &Simulator, batch: &Arc<Batch>) -> Result<(), ApiError> {
+    let (record, billed) = (batch.record(), Arc::clone(&simulator.billed));
+    if let Some((chosen, ())) = fault(&record, |fault| matches!(fault, Fault::BatchFailed { .. }).then_some(())) {
+        simulator.faults.fired(chosen);
+    }
+    let nothing = move || billed.append(&record, Status::Failed.name(), clock::seconds(), None);
+    simulator.blocking(nothing).await?;
     let failed = change(simulator, batch, |record| {
         record.status = Status::Failed;
         record.failed_at = Some(clock::seconds());
@@ -111,12 +164,14 @@ async fn answer(simulator: &Simulator, batch: &Arc<Batch>, record: &Record) -> R
     let name = batch.id.trim_start_matches("batch_").to_owned();
     let linked = store.batch_path(&batch.id, "input");
     let input = if linked.exists() { linked } else { store.data_path(&record.input_file_id) };
-    let (output, errors) = (store.batch_path(&batch.id, "output"), store.batch_path(&batch.id, "error"));
+    let path = |part: &str| store.batch_path(&batch.id, part);
+    let paths = Paths { input, output: path("output"), errors: path("error"), billed: path("billed") };
     let (created, seed) = (record.in_progress_at.unwrap_or(record.created_at), store.seed_for(&batch.id));
     let total = usize::try_from(record.rows).unwrap_or(usize::MAX);
+    let faults = RowFaults::of(&simulator.faults, &record.faults, seed);
     let open = move || {
-        let opened = Work::open(&name, &input, output, errors, created, seed, total);
-        opened.map_err(Error::io("read", &input))
+        let input = paths.input.clone();
+        Work::open(&name, paths, created, seed, total, faults).map_err(Error::io("read", &input))
     };
     let mut work = simulator.blocking(open).await?;
     if record.status == Status::Cancelling {
@@ -125,13 +180,22 @@ async fn answer(simulator: &Simulator, batch: &Arc<Batch>, record: &Record) -> R
     }
     let time = simulator.config.pace.in_progress;
     let portions = if time.is_zero() { 1 } else { PORTIONS };
+    let most = answered_until(record, total);
     for portion in 1..=portions {
-        let until = work.total() * portion as usize / portions as usize;
+        let until = (work.total() * portion as usize / portions as usize).min(most);
         work = advance(simulator, batch, work, until, true).await?;
         pause(batch, time / portions).await;
         if batch.cancel.is_cancelled() {
-            break;
+            return Ok(work);
         }
+    }
+    let stuck = |fault: &Fault| matches!(fault, Fault::BatchStuck { status: Stage::InProgress, .. }).then_some(());
+    if fault(record, stuck).is_some() {
+        stick(simulator, batch, record, Stage::InProgress).await;
+        if batch.cancel.is_cancelled() {
+            return Ok(work);
+        }
+        work = advance(simulator, batch, work, total, true).await?;
     }
     Ok(work)
 }
@@ -164,11 +228,13 @@ async fn advance(
 }
 
 /// Makes the result files exist, and ends the batch.
-async fn publish(simulator: &Simulator, batch: &Arc<Batch>, produced: Produced) -> Result<(), ApiError> {
+async fn publish(simulator: &Simulator, batch: &Arc<Batch>, produced: Produced, end: Status) -> Result<(), ApiError> {
     let (worker, batch) = (simulator.clone(), Arc::clone(batch));
     let publish = move || {
         let store = &worker.store;
         let record = batch.record();
+        let end = if record.status == Status::Cancelling { Status::Cancelled } else { end };
+        worker.billed.append(&record, end.name(), clock::seconds(), produced.billed.as_deref())?;
         let keep = |path: Option<PathBuf>, kind: &str| match path {
             Some(path) => add_results(&worker, &record, &path, kind).map(Some),
             None => folder::remove(&store.batch_path(&batch.id, kind)).map(|()| None),
@@ -178,13 +244,15 @@ async fn publish(simulator: &Simulator, batch: &Arc<Batch>, produced: Produced) 
             let now = Some(clock::seconds());
             (record.counts, record.usage) = (produced.counts, produced.usage);
             (record.output_file_id, record.error_file_id) = (output, errors);
-            if record.status == Status::Cancelling {
-                (record.status, record.cancelled_at) = (Status::Cancelled, now);
-            } else {
-                (record.status, record.completed_at) = (Status::Completed, now);
+            record.status = end;
+            match end {
+                Status::Cancelled => record.cancelled_at = now,
+                Status::Expired => record.expired_at = now,
+                _ => record.completed_at = now,
             }
             Ok::<(), Error>(())
         })?;
+        folder::remove(&store.batch_path(&batch.id, "billed"))?;
         folder::remove(&store.batch_path(&batch.id, "input"))
     };
     simulator.blocking(publish).await

@@ -19,7 +19,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, batches, files,
+    Config, Error, batches,
+    billed::Billed,
+    connection::{Connection, Door},
+    faults::{self, Faults},
+    files,
     models::Model,
     run,
     store::Store,
@@ -34,6 +38,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Simulator {
     pub(crate) store: Arc<Store>,
     pub(crate) config: Arc<Config>,
+    pub(crate) billed: Arc<Billed>,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) workers: Arc<Semaphore>,
@@ -54,6 +60,8 @@ impl Simulator {
         let store = opened.map_err(|panic| Error::io("open", &config.data)(std::io::Error::other(panic)))??;
         let simulator = Self {
             store: Arc::new(store),
+            billed: Arc::new(Billed::new(config.data.join("billed.jsonl"))),
+            faults: Arc::new(Faults::new(config.seed, config.faults.clone())),
             config: Arc::new(config),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -76,14 +84,23 @@ impl Simulator {
             .route("/batches/{id}/cancel", post(batches::cancel))
             .route("/models", get(models))
             .route("/models/{id}", get(model))
+            .layer(middleware::from_fn_with_state(self.clone(), faults::requests::intercept))
             .layer(middleware::from_fn_with_state(self.clone(), authenticate));
+        let scripts = get(faults::api::show).put(faults::api::replace).delete(faults::api::clear);
+        let scripts = scripts.layer(middleware::from_fn_with_state(self.clone(), authenticate));
         Router::new()
             .nest("/v1", v1)
+            .route("/faults", scripts)
             .route("/healthz", get(|| async { "ok" }))
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), name_request))
             .with_state(self.clone())
+    }
+
+    /// The fault script, with how often each rule fired, as `GET /faults` shows it.
+    pub fn faults(&self) -> Value {
+        self.faults.shown()
     }
 
     /// A counter that moves whenever anything about a batch changes: waiting without asking again and again.
@@ -156,7 +173,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
                 std::future::pending::<()>().await;
             }
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+        let service = router.into_make_service_with_connect_info::<Connection>();
+        if let Err(error) = axum::serve(Door(listener), service).with_graceful_shutdown(until).await {
             tracing::error!("the server ended: {error}");
         }
     });

@@ -178,7 +178,7 @@ pub(crate) fn batch(record: &Record) -> Value {
         "output_file_id": record.output_file_id, "error_file_id": record.error_file_id,
         "created_at": record.created_at, "in_progress_at": record.in_progress_at,
         "expires_at": record.created_at + WINDOW_SECONDS, "finalizing_at": record.finalizing_at,
-        "completed_at": record.completed_at, "failed_at": record.failed_at, "expired_at": null,
+        "completed_at": record.completed_at, "failed_at": record.failed_at, "expired_at": record.expired_at,
         "cancelling_at": record.cancelling_at, "cancelled_at": record.cancelled_at,
         "request_counts": record.counts, "metadata": record.metadata,
         "usage": {

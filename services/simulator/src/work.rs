@@ -12,15 +12,17 @@ use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Seek as _, Write as _},
     os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{
-    models::{self, Answer},
+    faults::lines::RowFaults,
+    models,
     records::{Counts, Usage},
+    rows::{ResponseBody, ResponseRow, ResultRow, RowError, completion, row_id},
     wire::ApiError,
 };
 
@@ -46,6 +48,15 @@ impl Results {
 
     fn write(&mut self, row: &ResultRow<'_>) -> io::Result<()> {
         serde_json::to_writer(&mut self.buffer, row)?;
+        self.end()
+    }
+
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(line);
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
         self.rows += 1;
         self.buffer.push(b'\n');
         if self.buffer.len() >= BUFFER {
@@ -81,14 +92,28 @@ pub(crate) struct Work {
     line: Vec<u8>,
     output: Results,
     errors: Results,
+    /// The custom ids of the rows that were executed, a JSON string a line.
+    billed: Results,
+    faults: RowFaults,
+    /// Where the lines begin, in the input's order; only for the faults of rows.
+    starts: Vec<u64>,
     counts: Counts,
     usage: Usage,
+}
+
+/// Where a batch's files are.
+pub(crate) struct Paths {
+    pub(crate) input: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) errors: PathBuf,
+    pub(crate) billed: PathBuf,
 }
 
 /// What a finished batch has: files only where they have rows.
 pub(crate) struct Produced {
     pub(crate) output: Option<PathBuf>,
     pub(crate) errors: Option<PathBuf>,
+    pub(crate) billed: Option<PathBuf>,
     pub(crate) counts: Counts,
     pub(crate) usage: Usage,
 }
@@ -101,103 +126,30 @@ struct RequestLine<'a> {
     body: &'a RawValue,
 }
 
-#[derive(Serialize)]
-struct ResultRow<'a> {
-    id: String,
-    custom_id: &'a str,
-    response: Option<ResponseRow<'a>>,
-    error: Option<RowError>,
-}
-
-#[derive(Serialize)]
-struct RowError {
-    code: &'static str,
-    message: &'static str,
-}
-
-#[derive(Serialize)]
-struct ResponseRow<'a> {
-    status_code: u16,
-    request_id: String,
-    body: ResponseBody<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ResponseBody<'a> {
-    Completion(Completion<'a>),
-    Error(Value),
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: String,
-    object: &'static str,
-    created: u64,
-    model: &'static str,
-    choices: Vec<Choice<'a>>,
-    usage: RowUsage,
-    service_tier: &'static str,
-    system_fingerprint: Option<()>,
-}
-
-#[derive(Serialize)]
-struct Choice<'a> {
-    index: u64,
-    message: Message<'a>,
-    logprobs: Option<()>,
-    finish_reason: &'static str,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-    refusal: Option<()>,
-    annotations: [(); 0],
-}
-
-#[derive(Serialize)]
-struct RowUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-    prompt_tokens_details: PromptDetails,
-    completion_tokens_details: CompletionDetails,
-}
-
-#[derive(Serialize)]
-struct PromptDetails {
-    cached_tokens: u64,
-}
-
-#[derive(Serialize)]
-struct CompletionDetails {
-    reasoning_tokens: u64,
-}
-
 impl Work {
     /// Opens a batch's files. `created` is the time that completions bear, in Unix seconds; `total` counts the rows.
     pub(crate) fn open(
         name: &str,
-        input: &Path,
-        output: PathBuf,
-        errors: PathBuf,
+        paths: Paths,
         created: u64,
         seed: u64,
         total: usize,
+        faults: RowFaults,
     ) -> io::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             created,
-            input: File::open(input)?,
+            input: File::open(&paths.input)?,
             seed,
             rows: Vec::new(),
             total,
             done: 0,
             line: Vec::new(),
-            output: Results::create(output)?,
-            errors: Results::create(errors)?,
+            output: Results::create(paths.output)?,
+            errors: Results::create(paths.errors)?,
+            billed: Results::create(paths.billed)?,
+            faults,
+            starts: Vec::new(),
             counts: Counts { total: total as u64, ..Counts::default() },
             usage: Usage::default(),
         })
@@ -211,13 +163,17 @@ impl Work {
     /// Finds the rows and shuffles them, the same way each time.
     fn wake(&mut self) -> io::Result<()> {
         self.rows = offsets(&self.input, self.total)?;
+        if !self.faults.is_empty() {
+            self.starts = self.rows.iter().map(|(start, _)| *start).collect();
+        }
         fastrand::Rng::with_seed(self.seed).shuffle(&mut self.rows);
         Ok(())
     }
 
     /// Gives back what a batch at work holds in memory.
     fn rest(&mut self) -> io::Result<()> {
-        (self.rows, self.line) = (Vec::new(), Vec::new());
+        (self.rows, self.line, self.starts) = (Vec::new(), Vec::new(), Vec::new());
+        self.billed.rest()?;
         self.output.rest()?;
         self.errors.rest()
     }
@@ -247,8 +203,8 @@ impl Work {
             let row = ResultRow { id: row_id(&self.name, at), custom_id: &request.custom_id, response: None, error };
             self.errors.write(&row)?;
         }
-        let (output, errors) = (self.output.finish()?, self.errors.finish()?);
-        Ok(Produced { output, errors, counts: self.counts, usage: self.usage })
+        let (output, errors, billed) = (self.output.finish()?, self.errors.finish()?, self.billed.finish()?);
+        Ok(Produced { output, errors, billed, counts: self.counts, usage: self.usage })
     }
 
     /// Reads the next row's line. Gives the row's number in answering order.
@@ -272,47 +228,29 @@ impl Work {
         let response = ResponseRow { status_code: status, request_id: format!("{}{at:08x}", self.name), body };
         let id = row_id(&self.name, at);
         let row = ResultRow { id, custom_id: &request.custom_id, response: Some(response), error: None };
+        let number = self.starts.binary_search(&self.rows[at].0).map_or(0, |line| line as u64 + 1);
+        let lie = match self.faults.is_empty() {
+            true => None,
+            false => self.faults.lie(number, &request.custom_id, request.body, &serde_json::to_value(&row)?),
+        };
+        let billed = lie.as_ref().map_or(answered.is_ok(), |written| written.billed);
         match &answered {
-            Ok(answer) => {
+            Ok(answer) if billed => {
                 self.counts.completed += 1;
                 self.usage.input_tokens += answer.prompt_tokens;
                 self.usage.output_tokens += answer.completion_tokens;
-                self.output.write(&row)
+                self.billed.line(&serde_json::to_vec(&request.custom_id)?)?;
             }
-            Err(_) => {
-                self.counts.failed += 1;
-                self.errors.write(&row)
-            }
+            _ => self.counts.failed += 1,
         }
-    }
-}
-
-fn row_id(name: &str, at: usize) -> String {
-    format!("batch_req_{name}{at:08x}")
-}
-
-fn completion<'a>(name: &str, at: usize, created: u64, answer: &'a Answer) -> Completion<'a> {
-    let choice = |index| Choice {
-        index,
-        message: Message { role: "assistant", content: &answer.content, refusal: None, annotations: [] },
-        logprobs: None,
-        finish_reason: if answer.cut { "length" } else { "stop" },
-    };
-    Completion {
-        id: format!("chatcmpl-{name}{at:08x}"),
-        object: "chat.completion",
-        created,
-        model: answer.model.name(),
-        choices: (0..answer.choices).map(choice).collect(),
-        usage: RowUsage {
-            prompt_tokens: answer.prompt_tokens,
-            completion_tokens: answer.completion_tokens,
-            total_tokens: answer.prompt_tokens + answer.completion_tokens,
-            prompt_tokens_details: PromptDetails { cached_tokens: 0 },
-            completion_tokens_details: CompletionDetails { reasoning_tokens: 0 },
-        },
-        service_tier: "default",
-        system_fingerprint: None,
+        match lie {
+            Some(written) => {
+                written.output.iter().try_for_each(|line| self.output.line(line))?;
+                written.errors.iter().try_for_each(|line| self.errors.line(line))
+            }
+            None if answered.is_ok() => self.output.write(&row),
+            None => self.errors.write(&row),
+        }
     }
 }
 
@@ -353,9 +291,10 @@ fn offsets(mut input: &File, total: usize) -> io::Result<Vec<(u64, u32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use std::collections::BTreeSet;
 
-    fn work(folder: &Path, rows: usize) -> Work {
+    fn work(folder: &std::path::Path, rows: usize) -> Work {
         let line = |id: usize| {
             let messages = if id % 10 == 7 {
                 "[]".to_owned()
@@ -366,7 +305,10 @@ mod tests {
         };
         let input = folder.join("input");
         std::fs::write(&input, (0..rows).map(line).collect::<Vec<_>>().join("\n")).unwrap();
-        Work::open("x", &input, folder.join("out"), folder.join("err"), 5, 1, rows).unwrap()
+        let at = |name: &str| folder.join(name);
+        let paths = Paths { input, output: at("out"), errors: at("err"), billed: at("billed") };
+        let faults = std::sync::Arc::new(crate::faults::Faults::new(0, crate::Script::default()));
+        Work::open("x", paths, 5, 1, rows, RowFaults::of(&faults, &[], 0)).unwrap()
     }
 
     fn rows(path: Option<&PathBuf>) -> Vec<Value> {

@@ -1,5 +1,9 @@
 //! The splitter's settings, `[splitter]`.
 
+use std::time::Duration;
+
+use model::JobSpec;
+use model::spec::MAX_DEADLINE_SECONDS;
 use serde::{Deserialize, Serialize};
 
 /// How the splitter cuts and how long jobs may take.
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The most uncompressed bytes of the caller's columns in one batch.
     pub max_source_bytes: u64,
-    /// Hours from the plan after which nothing new is tried.
+    /// Hours from the plan after which nothing new is tried, for jobs that don't say it themselves. At most a year.
     pub deadline_hours: u32,
     /// The longest CSV record, in bytes.
     pub max_record_bytes: usize,
@@ -31,6 +35,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How long after its plan a job's deadline is: the job's own word, else the settings'.
+    #[must_use]
+    pub fn deadline(&self, spec: &JobSpec) -> Duration {
+        let seconds = spec.deadline_seconds.unwrap_or(u64::from(self.deadline_hours) * 3_600);
+        Duration::from_secs(seconds.min(MAX_DEADLINE_SECONDS))
+    }
+
     /// The caps that stand before the decoders.
     #[must_use]
     pub fn caps(&self) -> tables::Caps {

@@ -99,7 +99,8 @@ impl Cut<'_> {
         loop {
             match cpu::run_blocking_section(|| decoder.step()).map_err(|e| table_stop(spec, e))? {
                 Step::Need(ranges) => {
-                    let pieces = location.read(&ranges, &input.etag).await.map_err(|e| read_stop(spec, e))?;
+                    let etag = Self::pinned(spec, location, input).await?;
+                    let pieces = location.read(&ranges, &etag).await.map_err(|e| read_stop(spec, e))?;
                     ranges.into_iter().zip(pieces).for_each(|(range, bytes)| decoder.push(range, bytes));
                 }
                 Step::Rows(chunk) => self.take(chunk).await?,
@@ -109,6 +110,16 @@ impl Cut<'_> {
                 }
             }
         }
+    }
+
+    /// The version of the input that is read: the one that the job began with.
+    async fn pinned(spec: &JobSpec, location: &Location, input: &PinnedInput) -> Result<String, Stop> {
+        if faults::is_broken(faults::Mutation::NoIfMatch)
+            && let Some(now) = location.head().await.map_err(|e| read_stop(spec, e))?
+        {
+            return Ok(now.etag);
+        }
+        Ok(input.etag.clone())
     }
 
     /// Places a chunk's rows, ending batches where the cutter says so. A resumed reader may begin before the next row:
@@ -211,6 +222,7 @@ impl Cut<'_> {
             .map_err(|e| table_stop(spec, e))?;
         object.write(encoded).await.map_err(anyhow::Error::from)?;
         let written = object.finish().await.map_err(anyhow::Error::from)?;
+        faults::crash_point!(SplitterStored);
         tracing::info!(job = %spec.id, batch = %id, rows = meta.rows, bytes = written.bytes, "batch is stored");
         self.metrics.record_batch(meta.rows, filled.send_rows);
         let data = DataRef { key, sha256: written.sha256, bytes: written.bytes, rows: meta.rows };

@@ -171,17 +171,49 @@ pub enum Ownership {
     Refuse(Refusal),
 }
 
-/// Decides whose the output is: from the latest claim (its number, its fact, and whether its job has ended) and whether
-/// something lies there.
+/// The files that a job may write, each with what it is for: the output, and beside it its failed rows.
 #[must_use]
-pub fn ownership(job: &JobId, spec: &JobSpec, latest: Option<(u32, &OutputClaim, bool)>, exists: bool) -> Ownership {
-    let uri = &spec.output.uri;
+pub fn written(spec: &JobSpec) -> [(String, Written); 2] {
+    [(spec.output.uri.clone(), Written::Output), (spec.failed_rows_uri(), Written::FailedRows)]
+}
+
+/// What a file of a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The answered file.
+    Output,
+    /// The rows that failed.
+    FailedRows,
+}
+
+impl Written {
+    /// The file as a refusal names it.
+    fn describe(self, uri: &str) -> String {
+        match self {
+            Self::Output => uri.to_owned(),
+            Self::FailedRows => format!("{uri}, where this job's failed rows would go,"),
+        }
+    }
+}
+
+/// Decides whose a file is that the job may write: from the latest claim on it (its number, its fact, and whether its job
+/// has ended) and whether something lies there.
+#[must_use]
+pub fn ownership(
+    job: &JobId,
+    spec: &JobSpec,
+    file: &(String, Written),
+    latest: Option<(u32, &OutputClaim, bool)>,
+    exists: bool,
+) -> Ownership {
+    let uri = file.1.describe(&file.0);
     let refuse = |message: String| Ownership::Refuse(Refusal::new(RefusalCode::OutputExists, message));
     let next = latest.map_or(1, |(n, ..)| n + 1);
     match latest {
         Some((_, claim, _)) if claim.job == *job => Ownership::Ours,
         Some((_, claim, false)) => refuse(format!(
-            "{uri} is the output of job {}, which has not ended: let that job end first, or choose another place",
+            "{uri} is a file of job {}, which has not ended: let that job end first, end it with `batchmill \
+             cancel`, or choose another place",
             claim.job
         )),
         _ if exists && !spec.output.overwrite => {

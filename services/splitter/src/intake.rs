@@ -1,4 +1,5 @@
-//! Taking a job up: its `open/` record, its pinned input and layout in `0-job.json`, and its claim on the output.
+//! Taking a job up: its `open/` record, its pinned input and layout in `0-job.json`, and its claims on the output and
+//! on the place of its failed rows.
 
 use anyhow::Context as _;
 use model::facts::SCHEMA;
@@ -9,7 +10,7 @@ use runtime::locations::{Location, Pinned, ReadError};
 use runtime::{PutOnce, cpu};
 use tables::{OpenStep, Opener};
 
-use crate::decide::{Ownership, check_table, ownership};
+use crate::decide::{Ownership, Written, check_table, ownership, written};
 use crate::{Splitter, Stop};
 
 impl Splitter {
@@ -30,7 +31,7 @@ impl Splitter {
     }
 
     /// The job fact: the one that is there, or one made by looking at the input. Then the checks that need the table,
-    /// and the claim on the output. Whatever is wrong is a refusal; the job fact is put all the same.
+    /// and the claims on what the job writes. Whatever is wrong is a refusal; the job fact is put all the same.
     pub(crate) async fn take_up(&self, spec: &JobSpec, team: &Team) -> Result<JobFact, Stop> {
         let key = keys::job(&spec.id);
         let found = self.context.store.get_json::<JobFact>(&key).await.map_err(anyhow::Error::from)?;
@@ -48,7 +49,7 @@ impl Splitter {
         }
         let table = self.table_of(&fact)?;
         check_table(spec, table)?;
-        self.own_output(&fact).await?;
+        self.own_outputs(&fact).await?;
         Ok(fact)
     }
 
@@ -89,7 +90,9 @@ impl Splitter {
     async fn inspect(&self, spec: &JobSpec, team: &Team) -> Result<(PinnedInput, TableInfo), Stop> {
         spec.validate()?;
         self.providers.of(spec)?;
-        self.context.locations.resolve(&spec.output.uri, team)?;
+        for (uri, _) in written(spec) {
+            self.context.locations.resolve(&uri, team)?;
+        }
         let location = self.context.locations.resolve(&spec.input.uri, team)?;
         let missing = || {
             let message = format!("{}: there is nothing there: check the name and the credentials", spec.input.uri);
@@ -114,25 +117,36 @@ impl Splitter {
         }
     }
 
-    /// Makes the output this job's, or refuses.
-    async fn own_output(&self, fact: &JobFact) -> Result<(), Stop> {
-        let uri = &fact.spec.output.uri;
-        let location = self.context.locations.resolve(uri, &fact.team)?;
-        let store = &self.context.store;
-        loop {
-            let latest = self.latest_claim(uri).await?;
-            let exists = location.exists().await.map_err(|e| read_stop(&fact.spec, e))?;
-            let seen = latest.as_ref().map(|(n, claim, ended)| (*n, claim, *ended));
-            match ownership(&fact.spec.id, &fact.spec, seen, exists) {
-                Ownership::Ours => return Ok(()),
-                Ownership::Refuse(refusal) => return Err(refusal.into()),
-                Ownership::Claim(n) => {
-                    let (job, nonce) = (fact.spec.id.clone(), self.context.clock.nonce());
-                    let claim = OutputClaim { schema: SCHEMA, nonce, job, uri: uri.clone() };
-                    // Won or lost, the next look says whose it is.
-                    store.put_once(&keys::output_claim(uri, n), &claim).await.map_err(anyhow::Error::from)?;
-                }
+    /// Makes the output and the place of its failed rows this job's, or refuses. Nothing is claimed before both are seen to
+    /// be free: a job that is refused for the one should leave no mark on the other.
+    async fn own_outputs(&self, fact: &JobFact) -> Result<(), Stop> {
+        let files = written(&fact.spec);
+        for file in &files {
+            self.whose(fact, file).await?;
+        }
+        for file in &files {
+            while let Some(n) = self.whose(fact, file).await? {
+                let (job, nonce, uri) = (fact.spec.id.clone(), self.context.clock.nonce(), file.0.clone());
+                let key = keys::output_claim(&uri, n);
+                let claim = OutputClaim { schema: SCHEMA, nonce, job, uri };
+                // Won or lost, the next look says whose it is.
+                self.context.store.put_once(&key, &claim).await.map_err(anyhow::Error::from)?;
+                faults::crash_point!(SplitterOwned);
             }
+        }
+        Ok(())
+    }
+
+    /// The number of the claim that would make a file this job's; none if it is already. A refusal if it can't be.
+    async fn whose(&self, fact: &JobFact, file: &(String, Written)) -> Result<Option<u32>, Stop> {
+        let location = self.context.locations.resolve(&file.0, &fact.team)?;
+        let latest = self.latest_claim(&file.0).await?;
+        let exists = location.exists().await.map_err(|e| read_stop(&fact.spec, e))?;
+        let seen = latest.as_ref().map(|(n, claim, ended)| (*n, claim, *ended));
+        match ownership(&fact.spec.id, &fact.spec, file, seen, exists) {
+            Ownership::Ours => Ok(None),
+            Ownership::Refuse(refusal) => Err(refusal.into()),
+            Ownership::Claim(n) => Ok(Some(n)),
         }
     }
 

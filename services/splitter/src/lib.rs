@@ -18,8 +18,8 @@ mod resume;
 
 use anyhow::Context as _;
 use events::{BatchReady, Event, JobEnded, JobPlanned, PlanSummary, Topic};
-use jiff::ToSpan;
 use model::facts::SCHEMA;
+use model::retry::RetryTable;
 use model::{CancelFact, EndFact, JobFact, JobId, JobSpec, PlanFact, PlanOutcome, Refusal, RefusalCode, Team, keys};
 use providers::Providers;
 use runtime::{Context, Outbox, PutOnce, Reason, Received, Room, Verdict};
@@ -32,6 +32,7 @@ use metrics::Metrics;
 pub struct Splitter {
     context: Context,
     config: Config,
+    retry: RetryTable,
     metrics: Metrics,
     providers: Providers,
     codec: Codec,
@@ -56,6 +57,7 @@ impl Splitter {
     pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
         Ok(Self {
             config: context.settings.section("splitter")?,
+            retry: context.settings.section("retry")?,
             metrics: Metrics::new(&context.registry)?,
             providers: providers.clone(),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
@@ -95,6 +97,7 @@ impl Splitter {
         let plan = PlanFact { schema: SCHEMA, nonce: clock.nonce(), planned_at: clock.now(), outcome };
         match self.context.store.put_once(&keys::plan(&spec.id), &plan).await? {
             PutOnce::Won => {
+                faults::crash_point!(SplitterPlanned);
                 let refused = matches!(plan.outcome, PlanOutcome::Refused { .. });
                 self.metrics.record_plan(refused);
                 tracing::info!(job = %spec.id, refused, "planned");
@@ -106,13 +109,16 @@ impl Splitter {
 
     async fn plan_outcome(&self, spec: &JobSpec, team: &Team) -> Result<PlanOutcome, Stop> {
         let job = self.take_up(spec, team).await?;
+        faults::crash_point!(SplitterTaken);
         self.refuse_if_cancelled(&spec.id).await?;
-        let rows_and_batches = self.cut(&job).await?;
+        let (rows, batches) = self.cut(&job).await?;
+        faults::crash_point!(SplitterRead);
         self.refuse_if_cancelled(&spec.id).await?;
-        let hours = i64::from(self.config.deadline_hours).hours();
+        let patience = self.config.deadline(spec);
         let deadline =
-            self.context.clock.now().checked_add(hours).context("the deadline is past the calendar's end")?;
-        Ok(PlanOutcome::Planned { rows: rows_and_batches.0, deadline, batches: rows_and_batches.1 })
+            self.context.clock.now().checked_add(patience).context("the deadline is past the calendar's end")?;
+        let retry = self.retry.clone().with(&spec.retry).limits().clone();
+        Ok(PlanOutcome::Planned { rows, deadline, retry, batches })
     }
 
     async fn refuse_if_cancelled(&self, job: &JobId) -> Result<(), Stop> {

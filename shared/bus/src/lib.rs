@@ -23,11 +23,13 @@ pub mod conformance;
 mod lag;
 mod ownership;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 pub use error::{Error, Result};
 pub use kafka::{Assignment, KafkaBus, KafkaSettings};
-pub use lag::Lag;
+pub use lag::{Lag, Standing};
 pub use memory::MemoryBus;
 pub use ownership::Delivery;
 
@@ -140,7 +142,7 @@ impl Bus {
     pub async fn send(&self, out: Outgoing) -> Result<Placed> {
         match self {
             Bus::Kafka(bus) => bus.send(out).await,
-            Bus::Memory(bus) => bus.send(out),
+            Bus::Memory(bus) => bus.send(out).await,
         }
     }
 
@@ -163,7 +165,45 @@ impl Bus {
     pub async fn lag(&self, group: &str, topic: &str) -> Result<Lag> {
         match self {
             Bus::Kafka(bus) => bus.lag(group, topic).await,
-            Bus::Memory(bus) => Ok(bus.lag(group, topic)),
+            Bus::Memory(bus) => {
+                bus.pass(memory::line::Call::Lag).await?;
+                Ok(bus.lag(group, topic))
+            }
+        }
+    }
+
+    /// How a group stands on each partition of a topic: what there is, and which records it has finished. Reading it does
+    /// not join the group.
+    ///
+    /// # Errors
+    /// As for [`lag`](Self::lag).
+    pub async fn standing(&self, group: &str, topic: &str) -> Result<Vec<Standing>> {
+        match self {
+            Bus::Kafka(bus) => bus.standing(group, topic).await,
+            Bus::Memory(bus) => Ok(bus.standing(group, topic)),
+        }
+    }
+
+    /// The names of the topics that exist, in order.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn topics(&self) -> Result<Vec<String>> {
+        match self {
+            Bus::Kafka(bus) => bus.topics().await,
+            Bus::Memory(bus) => Ok(bus.topics()),
+        }
+    }
+
+    /// Reads records of one partition outside any group, as for looking at dead letters: those at `offsets` that are
+    /// kept, the first `most` of them. Nothing is committed, and no group notices.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] on Kafka (in memory, such a topic is an empty one); [`Error::Unreachable`].
+    pub async fn read(&self, topic: &str, partition: i32, offsets: Range<i64>, most: usize) -> Result<Vec<Record>> {
+        match self {
+            Bus::Kafka(bus) => bus.read(topic, partition, offsets, most).await,
+            Bus::Memory(bus) => Ok(bus.read(topic, partition, offsets, most)),
         }
     }
 
@@ -223,7 +263,7 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Polled> {
         match &mut self.0 {
             Kind::Kafka(consumer) => consumer.next().await,
-            Kind::Memory(consumer) => Ok(consumer.next().await),
+            Kind::Memory(consumer) => consumer.next().await,
         }
     }
 
@@ -272,10 +312,7 @@ impl Consumer {
     pub async fn commit(&mut self) -> Result<()> {
         match &mut self.0 {
             Kind::Kafka(consumer) => consumer.commit().await,
-            Kind::Memory(consumer) => {
-                consumer.commit();
-                Ok(())
-            }
+            Kind::Memory(consumer) => consumer.commit().await,
         }
     }
 
@@ -286,10 +323,7 @@ impl Consumer {
     pub async fn close(self) -> Result<()> {
         match self.0 {
             Kind::Kafka(consumer) => consumer.close().await,
-            Kind::Memory(consumer) => {
-                consumer.close();
-                Ok(())
-            }
+            Kind::Memory(consumer) => consumer.close().await,
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Position {
 struct Owned {
     generation: u64,
     window: Window,
+    /// The lowest offset that may be read next, once that is known.
+    next: Option<i64>,
     /// Whether there is something to commit.
     changed: bool,
 }
@@ -75,7 +77,8 @@ impl Ownership {
     /// Takes a partition over, with the window that its commit describes.
     pub(crate) fn assign(&mut self, topic: &str, partition: i32, window: Window) {
         self.last_generation += 1;
-        let owned = Owned { generation: self.last_generation, window, changed: false };
+        let next = window.mark();
+        let owned = Owned { generation: self.last_generation, window, next, changed: false };
         self.topics.entry(topic.to_owned()).or_default().insert(partition, owned);
     }
 
@@ -87,6 +90,21 @@ impl Ownership {
     /// The generation of a partition, if it is owned.
     pub(crate) fn generation(&self, topic: &str, partition: i32) -> Option<u64> {
         Some(self.topics.get(topic)?.get(&partition)?.generation)
+    }
+
+    /// The generation under which the record at this offset is read, if its partition is owned.
+    ///
+    /// Offsets only rise while a partition is owned. One that doesn't means that the log was cut off or made anew, as a
+    /// topic that was deleted and created again: the records before it are no more, so that neither they nor what is
+    /// known of them may count for their namesakes. It is a new assignment in all but name.
+    pub(crate) fn read(&mut self, topic: &str, partition: i32, offset: i64) -> Option<u64> {
+        let owned = self.topics.get_mut(topic)?.get_mut(&partition)?;
+        if owned.next.is_some_and(|next| offset < next) {
+            self.last_generation += 1;
+            (owned.generation, owned.window, owned.changed) = (self.last_generation, Window::unknown(), false);
+        }
+        owned.next = Some(offset.saturating_add(1));
+        Some(owned.generation)
     }
 
     /// The owned partitions of a topic.
@@ -170,6 +188,27 @@ mod tests {
         assert!(!ownership.finish(&old));
         assert!(ownership.finish(&new));
         assert!(!ownership.finish(&new));
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_begins_again_and_old_tokens_finish_nothing_of_it() {
+        let mut ownership = Ownership::default();
+        ownership.assign("t", 0, Window::starting_at(7, ""));
+        let first = ownership.read("t", 0, 7).unwrap();
+        assert_eq!(ownership.read("t", 0, 9), Some(first), "a gap is no new log");
+        let old = ownership.deliver(&record(7), first).unwrap();
+        let second = ownership.read("t", 0, 0).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(ownership.deliver(&record(9), first), None, "a record of the old log, read and not handed out");
+        let new: Vec<Delivery> = (0..9)
+            .map(|offset| {
+                let generation = if offset == 0 { second } else { ownership.read("t", 0, offset).unwrap() };
+                ownership.deliver(&record(offset), generation).unwrap()
+            })
+            .collect();
+        assert!(!ownership.finish(&old), "the new log has another record at that offset");
+        assert!(ownership.finish(&new[0]));
+        assert_eq!(ownership.take_changed()[0].offset, 1);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct JobEnded {
     /// Where the output is, unless the job was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// Where the failed rows are, ready to be run again; none if no row failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_rows: Option<String>,
     /// Why the job was refused, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
@@ -42,6 +45,7 @@ impl From<&EndFact> for JobEnded {
             counts: end.counts.clone(),
             tokens: end.tokens,
             output: end.output.as_ref().map(|output| output.uri.clone()),
+            failed_rows: end.failed_rows.as_ref().map(|failed| failed.uri.clone()),
             refusal: end.refusal.as_ref().map(|refusal| {
                 let cut = refusal.message.floor_char_boundary(MAX_REFUSAL_BYTES);
                 Refusal::new(refusal.code, &refusal.message[..cut])

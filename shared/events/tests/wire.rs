@@ -195,6 +195,7 @@ fn the_end_of_a_job_refused_with_a_long_message_still_fits() {
         counts: model::Counts::default(),
         tokens: model::Tokens::default(),
         output: None,
+        failed_rows: None,
         refusal: Some(model::Refusal::new(model::RefusalCode::BadRow, "\u{1}ä".repeat(50_000))),
     };
     let event: Event = events::JobEnded::from(&end).into();

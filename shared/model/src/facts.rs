@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BatchId, JobId, Nonce, Team};
 use crate::outcome::{Counts, FailureKind, Tokens};
 use crate::refusal::Refusal;
+use crate::retry::RetryLimit;
 use crate::spec::JobSpec;
 use crate::table::TableInfo;
 
@@ -121,6 +122,11 @@ pub enum PlanOutcome {
         rows: u64,
         /// After this time nothing new is tried.
         deadline: Timestamp,
+        /// How often each kind of failure is tried again: the splitter's settings with the job's own changes over them,
+        /// frozen here so that all pollers agree and a changed setting changes no living job. Empty in plans of before
+        /// there was such a setting: then the defaults and the job's changes hold.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        retry: BTreeMap<FailureKind, RetryLimit>,
         /// First attempts, by number from 1.
         batches: Vec<BatchRef>,
     },
@@ -257,11 +263,14 @@ pub struct EndFact {
     pub tokens: Tokens,
     /// The output, unless the job was refused.
     pub output: Option<OutputRef>,
+    /// The failed rows as a file of the input's format, ready to be run again; none if no row failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_rows: Option<OutputRef>,
     /// Why the job was refused, if it was.
     pub refusal: Option<Refusal>,
 }
 
-/// The output file as the merger wrote it.
+/// A file of the caller's as the merger wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputRef {
     /// Where it is.
@@ -281,7 +290,7 @@ pub struct OutputClaim {
     pub nonce: Nonce,
     /// The owner.
     pub job: JobId,
-    /// The output.
+    /// The file that is claimed: the output, or the file of its failed rows.
     pub uri: String,
 }
 

@@ -12,8 +12,10 @@
 //! - [`retry`]: which kinds of failure are tried again, and how often.
 //! - [`refusal`]: why a job is refused before anything is spent.
 //! - [`next`]: `next_actions(facts)`: the work that the facts say is still to do.
+//! - [`cleanup`]: what may be removed of a job that has ended.
 //! - [`table`]: how the caller's file is laid out. [`value`]: one cell of it, as a template sees it.
 
+pub mod cleanup;
 pub mod digest;
 pub mod facts;
 pub mod ids;

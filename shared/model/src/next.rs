@@ -28,6 +28,29 @@ pub enum Action {
     Close(Box<EndFact>),
 }
 
+impl Action {
+    /// What is done, in a word: `split`, `dispatch`, `collect`, `merge`, `close`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Split { .. } => "split",
+            Self::Dispatch(_) => "dispatch",
+            Self::Collect(..) => "collect",
+            Self::Merge => "merge",
+            Self::Close(_) => "close",
+        }
+    }
+
+    /// The batch attempt that it is about; none if it is about the whole job.
+    #[must_use]
+    pub fn batch(&self) -> Option<BatchId> {
+        match self {
+            Self::Dispatch(batch) | Self::Collect(batch, _) => Some(batch.id),
+            Self::Split { .. } | Self::Merge | Self::Close(_) => None,
+        }
+    }
+}
+
 /// The work that these facts leave to do, in the order of the pipeline.
 #[must_use]
 pub fn next_actions(facts: &JobFacts) -> Vec<Action> {

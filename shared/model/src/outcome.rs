@@ -49,7 +49,7 @@ macro_rules! failure_kinds {
 
             /// The kind's stable name.
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
         }

@@ -13,7 +13,7 @@ use crate::digest::sha256_hex;
 use crate::ids::JobId;
 use crate::outcome::FailureKind;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::retry::RetryLimit;
+use crate::retry::{RetryLimit, may_be_tried_again, never_tried_again};
 
 /// The most rows that any provider takes in one batch file (OpenAI, Batch API guide).
 pub const MAX_BATCH_ROWS: u32 = 50_000;
@@ -21,6 +21,8 @@ pub const MAX_BATCH_ROWS: u32 = 50_000;
 pub const MAX_BATCH_BYTES: u64 = 200_000_000;
 /// The most bytes of a spec as compact JSON, so that an event with it stays below 64 KiB.
 pub const MAX_SPEC_BYTES: usize = 60 * 1024;
+/// The longest deadline: a year.
+pub const MAX_DEADLINE_SECONDS: u64 = 365 * 24 * 3_600;
 
 /// A whole job: read this file, ask this of each row, write that file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +51,11 @@ pub struct JobSpec {
     /// Tries by kind of failure, over the defaults: a count, or `"deadline"` for as often as time allows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retry: BTreeMap<FailureKind, RetryLimit>,
+    /// Seconds from the plan after which nothing new is tried and the job ends with what there is; else the settings'
+    /// hours count (72 by default). At most a year.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub deadline_seconds: Option<u64>,
 }
 
 /// The input file.
@@ -202,6 +209,13 @@ impl JobSpec {
         columns
     }
 
+    /// Where the failed rows go, beside the output: `products.answers.csv` → `products.answers.failed.csv`. It lies in the
+    /// output's folder, so whoever may write there may write here.
+    #[must_use]
+    pub fn failed_rows_uri(&self) -> String {
+        before_extension(&self.output.uri, "failed")
+    }
+
     /// Checks all that needs only the spec itself.
     ///
     /// # Errors
@@ -250,8 +264,17 @@ impl JobSpec {
         if self.input.uri == self.output.uri {
             return bad("output.uri is the input itself: choose another place".to_owned());
         }
-        if let Some(kind) = self.retry.keys().find(|kind| !crate::retry::may_be_tried_again(**kind)) {
-            return bad(format!("retry has {kind}, which is never tried again: remove it"));
+        if self.input.uri == self.failed_rows_uri() {
+            return bad(format!(
+                "output.uri {:?} would put its failed rows where the input is: choose another place",
+                self.output.uri
+            ));
+        }
+        if let Some(kind) = self.retry.keys().find(|kind| !may_be_tried_again(**kind)) {
+            return bad(format!("retry has {kind}: {}", never_tried_again(*kind)));
+        }
+        if let Some(seconds) = self.deadline_seconds.filter(|seconds| !(1..=MAX_DEADLINE_SECONDS).contains(seconds)) {
+            return bad(format!("deadline_seconds is {seconds}: give 1 to {MAX_DEADLINE_SECONDS}"));
         }
         match self.input.delimiter {
             Some(d) if !d.is_ascii() || matches!(d, '"' | '\n' | '\r' | '\0') => bad(format!(
@@ -260,6 +283,18 @@ impl JobSpec {
             _ => Ok(()),
         }
     }
+}
+
+/// A file's name with a word before its extension: `a/products.csv` → `a/products.WORD.csv`. A double extension stays
+/// together.
+#[must_use]
+pub fn before_extension(path: &str, word: &str) -> String {
+    let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
+    let lower = name.to_ascii_lowercase();
+    let known = [".csv.gz", ".tsv.gz", ".csv", ".tsv", ".parquet"].into_iter().find(|ending| lower.ends_with(ending));
+    let at =
+        known.map_or_else(|| name.rfind('.').filter(|at| *at > 0).unwrap_or(name.len()), |end| name.len() - end.len());
+    format!("{folder}{}.{word}{}", &name[..at], &name[at..])
 }
 
 /// The columns that `details` adds behind the answer and the error.
@@ -331,6 +366,54 @@ mod tests {
             spec.batch = BatchLimits { max_rows: rows, max_bytes: bytes };
             assert_eq!(spec.validate().unwrap_err().code, RefusalCode::SpecInvalid, "{rows} {bytes}");
         }
+    }
+
+    #[test]
+    fn the_failed_rows_lie_beside_the_output() {
+        for (output, failed) in [
+            ("s3://b/k/products.answers.csv", "s3://b/k/products.answers.failed.csv"),
+            ("file:///a.b/x.answers.csv.gz", "file:///a.b/x.answers.failed.csv.gz"),
+            ("s3://b/T.TSV", "s3://b/T.failed.TSV"),
+            ("s3://b/t.parquet", "s3://b/t.failed.parquet"),
+            ("s3://b.c/answers", "s3://b.c/answers.failed"),
+        ] {
+            let mut spec = complete();
+            spec.output.uri = output.to_owned();
+            assert_eq!(spec.failed_rows_uri(), failed);
+        }
+    }
+
+    #[test]
+    fn failed_rows_that_would_land_on_the_input_are_refused() {
+        let mut spec = complete();
+        spec.input.uri = "s3://lake/out/products.failed.csv".to_owned();
+        let refusal = spec.validate().unwrap_err();
+        assert!(refusal.message.contains("failed rows where the input is"), "{refusal}");
+    }
+
+    #[test]
+    fn a_kind_that_is_never_tried_again_and_a_deadline_out_of_range_are_refused() {
+        let mut spec = complete();
+        spec.retry = BTreeMap::from([(FailureKind::TooLarge, RetryLimit::Times(1))]);
+        let refusal = spec.validate().unwrap_err();
+        assert!(refusal.message.contains("too_large") && refusal.message.contains("never"), "{refusal}");
+        for seconds in [0, MAX_DEADLINE_SECONDS + 1] {
+            let spec = JobSpec { deadline_seconds: Some(seconds), ..complete() };
+            assert!(spec.validate().unwrap_err().message.contains("deadline_seconds"), "{seconds}");
+        }
+        assert_eq!(JobSpec { deadline_seconds: Some(1), ..complete() }.validate(), Ok(()));
+    }
+
+    #[test]
+    fn an_unknown_kind_or_limit_is_refused_in_words() {
+        let with = |retry: &str| COMPLETE.replace("\"batch\":", &format!("\"retry\":{retry},\"batch\":"));
+        let error = |retry: &str| serde_json::from_str::<JobSpec>(&with(retry)).unwrap_err().to_string();
+        assert!(error(r#"{"expird":1}"#).contains("expird"));
+        for limit in ["\"always\"", "-1", "1.5", "true", "4294967296"] {
+            let error = error(&format!(r#"{{"expired":{limit}}}"#));
+            assert!(error.contains("\"deadline\""), "{error}");
+        }
+        assert!(serde_json::from_str::<JobSpec>(&with(r#"{"expired":"deadline","refused":0}"#)).is_ok());
     }
 
     #[test]

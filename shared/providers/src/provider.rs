@@ -378,6 +378,12 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         Err(Error::Unsupported("delete of files"))
     }
 
+    /// How many bytes a file has by the provider's own word; none if it does not say.
+    async fn file_bytes(&self, id: &str) -> Result<Option<u64>> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// A hundred files of ours or more, newest first, after the cursor; for cleaning up by name.
     async fn list_files(&self, after: Option<&str>) -> Result<FilePage> {
         let _ = after;

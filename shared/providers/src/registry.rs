@@ -161,6 +161,11 @@ impl Providers {
         Self { opened: providers.into_iter().map(|(name, provider)| (name, Ok(provider))).collect() }
     }
 
+    /// Those that can be used, by name.
+    pub fn usable(&self) -> impl Iterator<Item = (&str, &Arc<dyn Provider>)> {
+        self.opened.iter().filter_map(|(name, opened)| Some((name.as_str(), opened.as_ref().ok()?)))
+    }
+
     /// The provider of a job's model.
     ///
     /// # Errors

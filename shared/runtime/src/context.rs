@@ -95,6 +95,22 @@ impl Context {
         Self::new(Clock::seeded(seed), settings, common, parts, CancellationToken::new())
     }
 
+    /// Of parts made elsewhere: one process of a simulation in which several share a clock, a store and a bus.
+    ///
+    /// # Errors
+    /// If the temporary folder can't be used, or a setting does not fit.
+    pub fn of_parts(
+        clock: Clock,
+        mut settings: Settings,
+        store: Store,
+        locations: Locations,
+        bus: Bus,
+    ) -> anyhow::Result<Self> {
+        let common = Common::declare(&mut settings)?;
+        let scratch = Scratch::new(None, TEST_SCRATCH_BYTES)?;
+        Self::new(clock, settings, common, (store, locations, bus, scratch), CancellationToken::new())
+    }
+
     fn new(
         clock: Clock,
         settings: Settings,

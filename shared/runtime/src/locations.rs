@@ -274,6 +274,21 @@ impl Location {
         }
     }
 
+    /// Removes what is there; nothing there is as good.
+    ///
+    /// # Errors
+    /// [`ReadError::Transient`] or [`ReadError::Denied`].
+    pub async fn remove(&self) -> Result<(), ReadError> {
+        let removed = match &self.place {
+            Place::File(path) => file::remove(path.clone()).await.map_err(|error| self.file_error(&error)),
+            Place::Object { bucket, key, .. } => bucket.delete(key).await.map_err(|error| self.object_error(&error)),
+        };
+        match removed {
+            Err(ReadError::Missing { .. }) => Ok(()),
+            removed => removed,
+        }
+    }
+
     fn object_error(&self, error: &object_store::Error) -> ReadError {
         let uri = self.uri.clone();
         match error {
@@ -290,9 +305,9 @@ impl Location {
         let uri = self.uri.clone();
         match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => ReadError::Missing { uri },
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::IsADirectory => {
-                ReadError::Denied { uri, reason: error.to_string() }
-            }
+            std::io::ErrorKind::PermissionDenied
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::InvalidFilename => ReadError::Denied { uri, reason: error.to_string() },
             _ => ReadError::Transient { uri, reason: error.to_string() },
         }
     }

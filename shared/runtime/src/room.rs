@@ -31,6 +31,18 @@ pub trait Room: Send + Sync + 'static {
     /// Any error counts as transient: the event is tried again, later and later, for ever. What can't succeed is
     /// [`Verdict::Reject`], or a fact that says so.
     async fn handle(&self, event: &Received, out: &Outbox) -> anyhow::Result<Verdict>;
+
+    /// The process got partitions, or gave some up. What others do with the events of those is not seen here, so a room that
+    /// concludes from the events it has seen, and from those it has not, forgets that now.
+    fn reassigned(&self) {}
+
+    /// Removes what is needed no more. It is called every `cleanup.every_hours`, in each process of the room by itself.
+    ///
+    /// # Errors
+    /// Any: it is logged, and the next round tries again.
+    async fn clean(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// What becomes of an event.

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::room::Room;
 use crate::settings::{Common, Settings};
 use crate::work_loop::Loop;
-use crate::{admin, facts, log, probe};
+use crate::{admin, log, probe, reconcile};
 
 /// The sections that one settings file for all services may have, beside those of this crate.
 const SECTIONS: &[&str] = &["splitter", "dispatcher", "poller", "merger", "simulator", "providers", "front"];
@@ -148,11 +148,15 @@ pub fn stop_on_signals(shutdown: &CancellationToken) -> anyhow::Result<()> {
 pub async fn run_rooms(context: Context, rooms: Vec<Arc<dyn Room>>) -> anyhow::Result<()> {
     let mut loops = JoinSet::new();
     // All join before any runs: on the memory bus a group that comes later misses what was sent before.
-    let joined = rooms.into_iter().map(|room| Loop::join(&context, room)).collect::<anyhow::Result<Vec<_>>>()?;
+    let join = |room: &Arc<dyn Room>| Loop::join(&context, Arc::clone(room));
+    let joined = rooms.iter().map(join).collect::<anyhow::Result<Vec<_>>>()?;
     for one in joined {
         loops.spawn(one.run());
     }
-    let reconciler = tokio::spawn(facts::keep_reconciling(context.clone()));
+    // In a set of its own, so that it ends with this future, as the loops do.
+    let mut reconciler = JoinSet::new();
+    reconciler.spawn(reconcile::keep_reconciling(context.clone()));
+    reconciler.spawn(reconcile::keep_cleaning(context.clone(), rooms));
     let mut first_failure = None;
     while let Some(ended) = loops.join_next().await {
         let ended = ended.context("a room's loop panicked").and_then(|ended| ended);
@@ -162,7 +166,7 @@ pub async fn run_rooms(context: Context, rooms: Vec<Arc<dyn Room>>) -> anyhow::R
             first_failure.get_or_insert(error);
         }
     }
-    reconciler.abort();
+    reconciler.shutdown().await;
     first_failure.map_or(Ok(()), Err)
 }
 

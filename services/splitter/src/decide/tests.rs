@@ -86,6 +86,18 @@ fn an_output_belongs_to_one_living_job() {
     let (ours, theirs) = (claim("j"), claim("k"));
     let mut spec = spec();
     let is_refused = |ownership| matches!(ownership, Ownership::Refuse(_));
+    let [output, failed] = written(&spec);
+    let ownership = |job: &JobId, spec: &JobSpec, latest: Option<(u32, &OutputClaim, bool)>, exists: bool| {
+        let whose = super::ownership(job, spec, &output, latest, exists);
+        // The failed rows' place is claimed by the same rules; only the message says which of them it is.
+        match (super::ownership(job, spec, &failed, latest, exists), &whose) {
+            (Ownership::Refuse(refusal), Ownership::Refuse(_)) => {
+                assert!(refusal.message.starts_with("s3://b/out.failed.csv, where this job's failed rows would go, "))
+            }
+            (other, whose) => assert_eq!(other, *whose),
+        }
+        whose
+    };
     assert_eq!(ownership(&job, &spec, None, false), Ownership::Claim(1));
     assert_eq!(ownership(&job, &spec, Some((1, &ours, false)), true), Ownership::Ours);
     assert_eq!(

@@ -28,7 +28,7 @@ pub use progress::{
 };
 pub use records::{
     a_key_lies_where_java_puts_it, a_record_comes_back_as_it_was_sent, a_record_too_large_is_refused,
-    records_of_a_key_keep_their_order, topics_are_created_once,
+    a_topic_is_read_outside_any_group, records_of_a_key_keep_their_order, topics_are_created_once,
 };
 
 /// How long a case waits for something that must come. Generous: a first join on a fresh broker takes seconds.
@@ -203,6 +203,7 @@ pub async fn all_but_topics(fixture: &Fixture) {
         a_key_lies_where_java_puts_it(fixture),
         a_record_comes_back_as_it_was_sent(fixture),
         a_record_too_large_is_refused(fixture),
+        a_topic_is_read_outside_any_group(fixture),
         a_crash_redelivers_what_was_not_committed(fixture),
         what_is_finished_beyond_the_mark_does_not_come_again(fixture),
         lag_counts_what_is_not_finished(fixture),

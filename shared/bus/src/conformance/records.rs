@@ -95,3 +95,52 @@ pub async fn topics_are_created_once(fixture: &Fixture) {
     member.own(3).await;
     assert!(within("no topics", fixture.bus().create_topics(&[])).await.unwrap().is_empty());
 }
+
+/// Records are read by their place, again and again, and no group's progress changes by it; which records a group has
+/// finished can be seen from outside.
+pub async fn a_topic_is_read_outside_any_group(fixture: &Fixture) {
+    let (topic, group) = (fixture.topic("read", 2).await, fixture.group("read"));
+    assert!(within("the topics", fixture.bus().topics()).await.unwrap().contains(&topic));
+    let mut placed = Vec::new();
+    for number in 0..8 {
+        placed.push(fixture.send(&topic, Some(&format!("key-{number}")), &number.to_string()).await);
+    }
+    let standing = within("the standing", fixture.bus().standing(&group, &topic)).await.unwrap();
+    assert_eq!(standing.iter().map(|standing| standing.partition).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(standing.iter().map(|standing| standing.end - standing.low).sum::<i64>(), 8);
+    for (number, place) in placed.iter().enumerate() {
+        let offsets = place.offset..place.offset + 1;
+        for _ in 0..2 {
+            let read =
+                within("a record", fixture.bus().read(&topic, place.partition, offsets.clone(), 9)).await.unwrap();
+            assert_eq!(read.len(), 1);
+            assert_eq!(
+                (text(&read[0]), read[0].offset, read[0].partition),
+                (number.to_string(), place.offset, place.partition)
+            );
+        }
+    }
+    let mut seen = 0;
+    for part in &standing {
+        let all = within("records", fixture.bus().read(&topic, part.partition, 0..i64::MAX, 100)).await.unwrap();
+        let some = within("records", fixture.bus().read(&topic, part.partition, 0..i64::MAX, 2)).await.unwrap();
+        let none =
+            within("no records", fixture.bus().read(&topic, part.partition, part.end..i64::MAX, 100)).await.unwrap();
+        assert_eq!((some.as_slice(), none.len()), (&all[..all.len().min(2)], 0));
+        seen += all.len();
+    }
+    assert_eq!(seen, 8);
+
+    let mut member = fixture.join(&group, &[&topic]);
+    let records = member.records(8).await;
+    let odd = |record: &crate::Record| text(record).parse::<i32>().unwrap() % 2 == 1;
+    for (_, delivery) in records.iter().filter(|(record, _)| odd(record)) {
+        assert!(member.consumer.finish(delivery));
+    }
+    member.commit().await;
+    let standing = within("the standing", fixture.bus().standing(&group, &topic)).await.unwrap();
+    for (record, _) in &records {
+        let part = standing.iter().find(|part| part.partition == record.partition).unwrap();
+        assert_eq!(part.is_finished(record.offset), odd(record), "{record:?}");
+    }
+}

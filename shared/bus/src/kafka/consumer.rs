@@ -273,7 +273,7 @@ fn poll(client: &BaseConsumer<Member>, shared: &Shared) {
         match client.poll(POLL) {
             None => {}
             Some(Ok(message)) => {
-                let generation = shared.state().ownership.generation(message.topic(), message.partition());
+                let generation = shared.state().ownership.read(message.topic(), message.partition(), message.offset());
                 if let Some(generation) = generation {
                     shared.post(Event::Message(record(&message), generation));
                 }
@@ -291,7 +291,7 @@ fn poll(client: &BaseConsumer<Member>, shared: &Shared) {
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
+pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     let header = |header: rdkafka::message::Header<'_, &[u8]>| {
         (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()))
     };

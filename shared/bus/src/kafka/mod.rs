@@ -16,18 +16,19 @@ mod rebalance;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::{Error, Lag, Outgoing, Placed, Result, TopicOutcome, TopicSpec};
+use crate::{Error, Lag, Outgoing, Placed, Record, Result, Standing, TopicOutcome, TopicSpec};
 use client::Logged;
 pub(crate) use consumer::KafkaConsumer;
 pub use settings::{Assignment, KafkaSettings};
@@ -88,14 +89,89 @@ impl KafkaBus {
     }
 
     pub(crate) async fn lag(&self, group: &str, topic: &str) -> Result<Lag> {
+        let mut lag = Lag::default();
+        self.standing(group, topic).await?.iter().for_each(|standing| lag.add(standing));
+        Ok(lag)
+    }
+
+    pub(crate) async fn standing(&self, group: &str, topic: &str) -> Result<Vec<Standing>> {
         let reader = self.reader(group)?;
         let (group, topic) = (group.to_owned(), topic.to_owned());
         let timeout = self.0.settings.request_timeout;
         let what = format!("reading the lag of group `{group}` on topic `{topic}`");
         blocking(&what.clone(), move || {
-            read_lag(&reader, &topic, timeout).map_err(|error| fault::of(&what, &topic, &error))
+            read_standing(&reader, &topic, timeout).map_err(|error| fault::of(&what, &topic, &error))
         })
         .await
+    }
+
+    pub(crate) async fn topics(&self) -> Result<Vec<String>> {
+        let (bus, what) = (self.clone(), "asking for the topics");
+        blocking(what, move || {
+            let metadata = bus.0.producer.client().fetch_metadata(None, bus.0.settings.request_timeout);
+            let metadata = metadata.map_err(|error| fault::of(what, "", &error))?;
+            let mut names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    pub(crate) async fn read(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: Range<i64>,
+        most: usize,
+    ) -> Result<Vec<Record>> {
+        if offsets.is_empty() || most == 0 {
+            return Ok(Vec::new());
+        }
+        let (bus, topic) = (self.clone(), topic.to_owned());
+        let what = format!("reading topic `{topic}`");
+        blocking(&what.clone(), move || {
+            bus.read_partition(&topic, partition, offsets, most).map_err(|error| fault::of(&what, &topic, &error))
+        })
+        .await
+    }
+
+    /// Reads with a client of its own, which joins no group and commits nothing.
+    fn read_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: Range<i64>,
+        most: usize,
+    ) -> std::result::Result<Vec<Record>, KafkaError> {
+        const POLL: Duration = Duration::from_millis(100);
+        let settings = &self.0.settings;
+        // The client wants a group's name, though it does not join it.
+        let mut config = settings.consumer("batchmill-reader");
+        let reader: BaseConsumer<Logged> = config.set("enable.partition.eof", "true").create_with_context(Logged)?;
+        let mut start = TopicPartitionList::with_capacity(1);
+        start.add_partition_offset(topic, partition, Offset::Offset(offsets.start))?;
+        reader.assign(&start)?;
+        let (mut records, mut idle) = (Vec::new(), Duration::ZERO);
+        while records.len() < most && idle < settings.request_timeout {
+            match reader.poll(POLL) {
+                Some(Ok(message)) if message.offset() >= offsets.end => return Ok(records),
+                Some(Ok(message)) => {
+                    idle = Duration::ZERO;
+                    records.push(consumer::record(&message));
+                    if message.offset() + 1 >= offsets.end {
+                        return Ok(records);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+                Some(Err(error)) if !fault::of("", topic, &error).is_transient() => return Err(error),
+                Some(Err(_)) | None => idle += POLL,
+            }
+        }
+        if records.is_empty() {
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+        } else {
+            Ok(records)
+        }
     }
 
     fn reader(&self, group: &str) -> Result<Arc<BaseConsumer<Logged>>> {
@@ -195,11 +271,11 @@ async fn blocking<T: Send + 'static>(what: &str, call: impl FnOnce() -> Result<T
 }
 
 /// Reads commits before watermarks: what is finished in between counts, so the lag is never too small.
-fn read_lag<C: rdkafka::consumer::ConsumerContext>(
+fn read_standing<C: rdkafka::consumer::ConsumerContext>(
     reader: &BaseConsumer<C>,
     topic: &str,
     timeout: Duration,
-) -> std::result::Result<Lag, KafkaError> {
+) -> std::result::Result<Vec<Standing>, KafkaError> {
     // It has no subscription, so this only takes the client's own events off its queue.
     let _ = reader.poll(Duration::ZERO);
     let metadata = reader.fetch_metadata(Some(topic), timeout)?;
@@ -217,17 +293,18 @@ fn read_lag<C: rdkafka::consumer::ConsumerContext>(
         list.add_partition(topic, *partition);
     }
     let committed = committed(reader, &list, timeout)?;
-    let mut lag = Lag::default();
+    let mut standings = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let (low, end) = reader.fetch_watermarks(topic, partition, timeout)?;
         let Some(element) = committed.find_partition(topic, partition) else { continue };
         element.error()?;
-        match element.offset() {
-            Offset::Offset(offset) => lag.add(low, end, Some((offset, element.metadata()))),
-            _ => lag.add(low, end, None),
-        }
+        let committed = match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata())),
+            _ => None,
+        };
+        standings.push(Standing::new(partition, low, end, committed));
     }
-    Ok(lag)
+    Ok(standings)
 }
 
 /// The committed offsets. While the group has no coordinator (a fresh broker, or one that just went), librdkafka fails

@@ -12,14 +12,17 @@
 //! is made again from them.
 
 mod assign;
+pub mod line;
 mod log;
 mod state;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{Delivery, Error, Lag, Outgoing, Placed, Polled, Result, TopicOutcome, TopicSpec};
+use crate::{Delivery, Error, Lag, Outgoing, Placed, Polled, Record, Result, Standing, TopicOutcome, TopicSpec};
+use line::{Call, Line};
 use state::State;
 
 /// The largest record, key, value and headers together: Kafka's default (`message.max.bytes`).
@@ -27,7 +30,14 @@ pub const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// The in-memory bus; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryBus(Arc<Shared>);
+pub struct MemoryBus(Arc<Shared>, Option<Connection>);
+
+/// One process's line, in a simulation.
+#[derive(Clone, Debug)]
+struct Connection {
+    number: u64,
+    line: Arc<dyn Line>,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -44,7 +54,32 @@ impl Shared {
 }
 
 impl MemoryBus {
-    pub(crate) fn send(&self, out: Outgoing) -> Result<Placed> {
+    /// A handle on the same bus whose calls go through this line: one process of a simulation.
+    #[must_use]
+    pub fn with_line(&self, line: Arc<dyn Line>) -> Self {
+        let number = self.0.lock().next_connection();
+        Self(Arc::clone(&self.0), Some(Connection { number, line }))
+    }
+
+    /// Ends the sessions of this handle's consumers, as a broker does that hears nothing of a process for too long: others
+    /// get their partitions. Each joins again with its next call, and then learns what it has lost.
+    pub fn end_session(&self) {
+        if let Some(connection) = &self.1 {
+            self.0.lock().end_session(connection.number);
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// Loses every record, as if all topics had been deleted and made anew.
+    pub fn lose_records(&self) {
+        self.0.lock().lose_records();
+    }
+
+    /// Appends a record, past any line.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn append(&self, out: Outgoing) -> Result<Placed> {
         let bytes = crate::kafka::size_of(&out);
         if bytes > MAX_RECORD_BYTES {
             return Err(Error::TooLarge { topic: out.topic, bytes });
@@ -54,14 +89,44 @@ impl MemoryBus {
         Ok(placed)
     }
 
+    pub(crate) async fn send(&self, out: Outgoing) -> Result<Placed> {
+        match &self.1 {
+            None => self.append(out),
+            Some(connection) => connection.line.send(Self(Arc::clone(&self.0), None), out).await,
+        }
+    }
+
+    /// Lets a call through the line, if there is one.
+    pub(crate) async fn pass(&self, call: Call) -> Result<()> {
+        match &self.1 {
+            None => Ok(()),
+            Some(connection) => connection.line.pass(call).await,
+        }
+    }
+
     pub(crate) fn consumer(&self, group: &str, topics: &[String]) -> MemoryConsumer {
-        let member = self.0.lock().join(group, topics);
+        let connection = self.1.as_ref().map_or(0, |connection| connection.number);
+        let member = self.0.lock().join(group, topics, connection);
         self.0.changed.notify_waiters();
-        MemoryConsumer { shared: Arc::clone(&self.0), group: group.to_owned(), member }
+        MemoryConsumer { bus: self.clone(), shared: Arc::clone(&self.0), group: group.to_owned(), member }
     }
 
     pub(crate) fn lag(&self, group: &str, topic: &str) -> Lag {
-        self.0.lock().lag(group, topic)
+        let mut lag = Lag::default();
+        self.standing(group, topic).iter().for_each(|standing| lag.add(standing));
+        lag
+    }
+
+    pub(crate) fn standing(&self, group: &str, topic: &str) -> Vec<Standing> {
+        self.0.lock().standing(group, topic)
+    }
+
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.0.lock().topics()
+    }
+
+    pub(crate) fn read(&self, topic: &str, partition: i32, offsets: Range<i64>, most: usize) -> Vec<Record> {
+        self.0.lock().read(topic, partition, offsets, most)
     }
 
     pub(crate) fn create_topics(&self, specs: &[TopicSpec]) -> Result<Vec<(String, TopicOutcome)>> {
@@ -84,20 +149,22 @@ impl MemoryBus {
 /// A member of a group on the memory bus.
 #[derive(Debug)]
 pub(crate) struct MemoryConsumer {
+    bus: MemoryBus,
     shared: Arc<Shared>,
     group: String,
     member: u64,
 }
 
 impl MemoryConsumer {
-    pub(crate) async fn next(&mut self) -> Polled {
+    pub(crate) async fn next(&mut self) -> Result<Polled> {
         loop {
             // A consumer that always has a record ready must still let the other tasks of its thread run.
             tokio::task::coop::consume_budget().await;
+            self.bus.pass(Call::Next).await?;
             // Registered before the look, so a change between the look and the wait is not missed.
             let changed = self.shared.changed.notified();
             if let Some(polled) = self.shared.lock().poll(&self.group, self.member) {
-                return polled;
+                return Ok(polled);
             }
             changed.await;
         }
@@ -115,12 +182,14 @@ impl MemoryConsumer {
         self.shared.lock().resume(&self.group, self.member, topic);
     }
 
-    pub(crate) fn commit(&mut self) {
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        self.bus.pass(Call::Commit).await?;
         self.shared.lock().commit(&self.group, self.member);
+        Ok(())
     }
 
-    pub(crate) fn close(mut self) {
-        self.commit();
+    pub(crate) async fn close(mut self) -> Result<()> {
+        self.commit().await
     }
 }
 

@@ -1,12 +1,13 @@
 //! Topics, groups and members, behind the lock of the memory bus.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::assign;
-use super::log::Topic;
+use super::log::{Log, Topic};
 use crate::ownership::{Ownership, Position};
 use crate::window::Window;
-use crate::{Delivery, Lag, Outgoing, Placed, Polled, TopicOutcome};
+use crate::{Delivery, Outgoing, Placed, Polled, Record, Standing, TopicOutcome};
 
 /// The partitions of a topic that nobody has created.
 const DEFAULT_PARTITIONS: usize = 4;
@@ -18,6 +19,7 @@ pub(super) struct State {
     topics: BTreeMap<String, Topic>,
     groups: BTreeMap<String, Group>,
     last_member: u64,
+    last_connection: u64,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +34,10 @@ struct Group {
 #[derive(Debug, Default)]
 struct Member {
     topics: BTreeSet<String>,
+    /// The handle that it came by; 0 for one without a line.
+    connection: u64,
+    /// Its session has ended, and it has not called since.
+    away: bool,
     ownership: Ownership,
     /// The offset to read next, of each partition that it owns.
     positions: BTreeMap<Partition, i64>,
@@ -60,7 +66,7 @@ impl State {
         self.topic(&name).append(out)
     }
 
-    pub(super) fn join(&mut self, group: &str, topics: &[String]) -> u64 {
+    pub(super) fn join(&mut self, group: &str, topics: &[String], connection: u64) -> u64 {
         for topic in topics {
             self.topic(topic);
         }
@@ -68,7 +74,8 @@ impl State {
         let id = self.last_member;
         let group = self.groups.entry(group.to_owned()).or_default();
         group.topics.extend(topics.iter().cloned());
-        group.members.insert(id, Member { topics: topics.iter().cloned().collect(), ..Member::default() });
+        let topics = topics.iter().cloned().collect();
+        group.members.insert(id, Member { topics, connection, ..Member::default() });
         group.rebalance(&self.topics);
         id
     }
@@ -81,8 +88,32 @@ impl State {
         }
     }
 
+    pub(super) fn next_connection(&mut self) -> u64 {
+        self.last_connection += 1;
+        self.last_connection
+    }
+
+    pub(super) fn end_session(&mut self, connection: u64) {
+        for group in self.groups.values_mut() {
+            let of_it = group.members.values_mut().filter(|member| member.connection == connection);
+            of_it.for_each(|member| member.away = true);
+            group.rebalance(&self.topics);
+        }
+    }
+
+    pub(super) fn lose_records(&mut self) {
+        for log in self.topics.values_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+            log.trim(log.end());
+        }
+    }
+
     pub(super) fn poll(&mut self, group: &str, member: u64) -> Option<Polled> {
-        let member = self.groups.get_mut(group)?.members.get_mut(&member)?;
+        let group = self.groups.get_mut(group)?;
+        if let Some(back) = group.members.get_mut(&member).filter(|member| member.away) {
+            back.away = false;
+            group.rebalance(&self.topics);
+        }
+        let member = group.members.get_mut(&member)?;
         member.notices.pop_front().or_else(|| member.read(&self.topics))
     }
 
@@ -129,14 +160,26 @@ impl State {
         }
     }
 
-    pub(super) fn lag(&self, group: &str, topic: &str) -> Lag {
-        let mut lag = Lag::default();
+    pub(super) fn standing(&self, group: &str, topic: &str) -> Vec<Standing> {
         let committed = self.groups.get(group).map(|group| &group.committed);
-        for (number, log) in self.topics.get(topic).iter().flat_map(|topic| topic.partitions.iter().enumerate()) {
+        let logs = self.topics.get(topic).into_iter().flat_map(|topic| topic.partitions.iter().enumerate());
+        let standing = |(number, log): (usize, &Log)| {
             let commit = committed.and_then(|committed| committed.get(&(topic.to_owned(), number as i32)));
-            lag.add(log.low(), log.end(), commit.map(|(offset, metadata)| (*offset, metadata.as_str())));
-        }
-        lag
+            let commit = commit.map(|(offset, metadata)| (*offset, metadata.as_str()));
+            Standing::new(number as i32, log.low(), log.end(), commit)
+        };
+        logs.map(standing).collect()
+    }
+
+    pub(super) fn topics(&self) -> Vec<String> {
+        self.topics.keys().cloned().collect()
+    }
+
+    pub(super) fn read(&self, topic: &str, partition: i32, offsets: Range<i64>, most: usize) -> Vec<Record> {
+        let log = usize::try_from(partition).ok().and_then(|index| self.topics.get(topic)?.partitions.get(index));
+        let Some(log) = log else { return Vec::new() };
+        let kept = offsets.start.max(log.low())..offsets.end.min(log.end());
+        kept.filter_map(|offset| log.get(offset)).take(most).cloned().collect()
     }
 
     #[cfg(test)]
@@ -159,7 +202,7 @@ impl Group {
         for name in &self.topics {
             let Some(topic) = topics.get(name) else { continue };
             let subscribed: Vec<u64> =
-                self.members.iter().filter(|(_, member)| member.topics.contains(name)).map(|(id, _)| *id).collect();
+                self.members.iter().filter(|(_, member)| member.takes(name)).map(|(id, _)| *id).collect();
             let now = |partition: usize| self.owner(name, partition as i32);
             let owners = assign::owners(topic.partitions.len(), &subscribed, now);
             for (number, owner) in owners.into_iter().enumerate() {
@@ -174,7 +217,10 @@ impl Group {
         for (id, partitions) in lost {
             let Some(member) = self.members.get_mut(&id) else { continue };
             let finished = member.give_up(partitions);
-            self.store(finished);
+            // Nobody takes a commit of a member whose session has ended.
+            if !member.away {
+                self.store(finished);
+            }
         }
         for (id, partitions) in gained {
             if let Some(member) = self.members.get_mut(&id) {
@@ -191,6 +237,10 @@ impl Group {
 }
 
 impl Member {
+    fn takes(&self, topic: &str) -> bool {
+        !self.away && self.topics.contains(topic)
+    }
+
     fn give_up(&mut self, partitions: Vec<Partition>) -> Vec<Position> {
         let mut finished = Vec::new();
         for partition in &partitions {

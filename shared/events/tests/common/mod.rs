@@ -62,6 +62,7 @@ prop_compose! {
         response_column in ".{0,20}",
         flags in (any::<bool>(), any::<bool>(), any::<bool>()),
         retry in retry(),
+        deadline_seconds in option::of(1..=model::spec::MAX_DEADLINE_SECONDS),
     ) -> JobSpec {
         JobSpec {
             id,
@@ -73,6 +74,7 @@ prop_compose! {
             details: flags.1,
             on_bad_row: if flags.2 { OnBadRow::FailRow } else { OnBadRow::FailJob },
             retry,
+            deadline_seconds,
         }
     }
 }
@@ -107,6 +109,7 @@ prop_compose! {
         counts in counts(),
         t: [u64; 4],
         output in option::of(".{0,40}"),
+        failed_rows in option::of(".{0,40}"),
         refusal in option::of((sample::select(RefusalCode::ALL), ".{0,60}")),
     ) -> JobEnded {
         JobEnded {
@@ -116,6 +119,7 @@ prop_compose! {
             counts,
             tokens: Tokens { input: t[0], cached: t[1], output: t[2], reasoning: t[3] },
             output,
+            failed_rows,
             refusal: refusal.map(|(code, message)| Refusal::new(code, message)),
         }
     }

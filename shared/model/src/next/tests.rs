@@ -59,6 +59,7 @@ fn end() -> EndFact {
         counts: Counts::default(),
         tokens: Tokens::default(),
         output: None,
+        failed_rows: None,
         refusal: None,
     }
 }
@@ -100,7 +101,8 @@ fn write_one(facts: &mut JobFacts, action: &Action, world: &World) {
         Action::Split { .. } => {
             let refusal = Refusal::new(RefusalCode::InputEmpty, "empty");
             let batches = (1..=world.batches).map(|number| batch(number, 1)).collect();
-            let planned = PlanOutcome::Planned { rows: 1, deadline: Timestamp::UNIX_EPOCH, batches };
+            let planned =
+                PlanOutcome::Planned { rows: 1, deadline: Timestamp::UNIX_EPOCH, retry: BTreeMap::new(), batches };
             let outcome = if world.refused { PlanOutcome::Refused { refusal } } else { planned };
             facts.plan = Some(PlanFact { schema: 1, nonce: nonce(), planned_at: Timestamp::UNIX_EPOCH, outcome });
         }
@@ -136,6 +138,11 @@ proptest! {
         let mut picks = picks.into_iter();
         loop {
             let actions = next_actions(&facts);
+            if facts.open.is_some() {
+                let data = crate::keys::batch_data(&"j".parse().unwrap(), batch(1, 1).id, &nonce());
+                let removable = crate::cleanup::removable(&facts, [data.as_str()], Timestamp::MAX, jiff::SignedDuration::ZERO);
+                prop_assert!(removable.is_empty(), "a living job needs its data");
+            }
             if facts.open.is_none() {
                 prop_assert!(actions.is_empty() && facts.end.is_some());
                 break;
@@ -174,7 +181,12 @@ fn an_ended_and_closed_job_leaves_nothing_to_do() {
 #[test]
 fn a_batch_whose_create_is_unknown_is_dispatched_again_not_collected() {
     let file = SubmissionStep::File { epoch: nonce(), file_id: "f".to_owned(), created_at: 0 };
-    let planned = PlanOutcome::Planned { rows: 1, deadline: Timestamp::UNIX_EPOCH, batches: vec![batch(1, 1)] };
+    let planned = PlanOutcome::Planned {
+        rows: 1,
+        deadline: Timestamp::UNIX_EPOCH,
+        retry: BTreeMap::new(),
+        batches: vec![batch(1, 1)],
+    };
     let facts = JobFacts {
         plan: Some(PlanFact { schema: 1, nonce: nonce(), planned_at: Timestamp::UNIX_EPOCH, outcome: planned }),
         submissions: BTreeMap::from([(batch(1, 1).id, (2, file))]),

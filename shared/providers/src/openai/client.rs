@@ -268,6 +268,10 @@ impl Provider for Client {
         }
     }
 
+    async fn file_bytes(&self, id: &str) -> Result<Option<u64>> {
+        Ok(wire::file_bytes(&self.reply(self.call(Method::GET, &["files", id])?).await?))
+    }
+
     async fn list_files(&self, after: Option<&str>) -> Result<FilePage> {
         wire::files(&self.list("files", &[("purpose", "batch"), ("order", "desc"), ("limit", "1000")], after).await?)
     }

@@ -22,6 +22,8 @@ pub(super) struct File<'a> {
     created_at: Text<'a>,
     #[serde(default)]
     filename: Text<'a>,
+    #[serde(default)]
+    bytes: Text<'a>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +161,12 @@ pub(super) fn file(body: &[u8]) -> Result<UploadedFile> {
     let file: File<'_> = parse(body)?;
     let entry = entry(&file)?;
     Ok(UploadedFile { id: entry.id, created_at: entry.created_at })
+}
+
+/// The length that a file object gives.
+pub(super) fn file_bytes(body: &[u8]) -> Option<u64> {
+    let file: File<'_> = serde_json::from_slice(body).ok()?;
+    file.bytes.number().and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 fn entry(file: &File<'_>) -> Result<FileEntry> {
@@ -352,6 +360,15 @@ mod tests {
         assert_eq!(page(r#"{"data":[]}"#), Ok(None));
         assert!(page(r#"{"data":[],"has_more":true}"#).is_err());
         assert!(page(r#"{"has_more":false}"#).is_err());
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_it_says_if_it_says_so() {
+        assert_eq!(file_bytes(br#"{"id":"f","bytes":12}"#), Some(12));
+        assert_eq!(file_bytes(br#"{"bytes":"12"}"#), Some(12));
+        for silent in [&b""[..], b"{}", b"[]", br#"{"bytes":null}"#, br#"{"bytes":-1}"#, br#"{"bytes":"many"}"#] {
+            assert_eq!(file_bytes(silent), None);
+        }
     }
 
     #[test]

@@ -59,6 +59,10 @@ pub(super) async fn read(path: PathBuf, ranges: Vec<Range<u64>>, expected: Strin
     .await
 }
 
+pub(super) async fn remove(path: PathBuf) -> io::Result<()> {
+    blocking(move || std::fs::remove_file(&path)).await
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -271,6 +271,24 @@ impl Default for Backpressure {
     }
 }
 
+/// `[cleanup]`: what is removed after a job's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cleanup {
+    /// How long after a job's end its data stays, in hours; 0: for ever. Its facts always stay.
+    pub retention_hours: u32,
+    /// How often the pollers look for what may go, in hours.
+    pub every_hours: u32,
+    /// Whether files at the provider go too: what was uploaded for ended jobs and collected batches, and their results.
+    pub provider_files: bool,
+}
+
+impl Default for Cleanup {
+    fn default() -> Self {
+        Self { retention_hours: 168, every_hours: 24, provider_files: true }
+    }
+}
+
 /// All sections of this module, read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Common {
@@ -290,6 +308,8 @@ pub struct Common {
     pub scratch: ScratchSpace,
     /// `[backpressure]`
     pub backpressure: Backpressure,
+    /// `[cleanup]`
+    pub cleanup: Cleanup,
 }
 
 impl Common {
@@ -307,6 +327,7 @@ impl Common {
             work_loop: settings.declare("loop")?,
             scratch: settings.declare("scratch")?,
             backpressure: settings.declare("backpressure")?,
+            cleanup: settings.declare("cleanup")?,
         })
     }
 }

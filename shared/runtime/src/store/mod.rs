@@ -197,6 +197,19 @@ impl Store {
         Ok(listed)
     }
 
+    /// The names of the folders right below this one, in order: all of them, or an error. `folder` ends with a slash.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if any page failed.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let path = self.path(folder.trim_end_matches('/'))?;
+        let listed = self.inner.list_with_delimiter(Some(&path)).await.map_err(Error::reading(folder))?;
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     fn listed(&self, meta: &object_store::ObjectMeta) -> Option<Listed> {
         let full = meta.location.as_ref();
         let key = if self.prefix.is_empty() { full } else { full.strip_prefix(&self.prefix)?.strip_prefix('/')? };

@@ -75,8 +75,12 @@ impl Store {
         let started = tokio::time::Instant::now();
         let mut wait = first_wait(fact.nonce());
         loop {
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let overwrite = faults::is_broken(faults::Mutation::OverwriteFact);
+            let mode = if overwrite { PutMode::Overwrite } else { PutMode::Create };
+            let options = PutOptions { mode, ..PutOptions::default() };
+            faults::crash_point!(PutOncePutting);
             let Err(put_error) = self.inner.put_opts(&path, PutPayload::from(body.clone()), options).await else {
+                faults::crash_point!(PutOncePut);
                 return Ok(PutOnce::Won);
             };
             let reason = match self.get_json::<T>(key).await {

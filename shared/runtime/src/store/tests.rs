@@ -213,3 +213,16 @@ async fn keys_of_the_model_are_keys_of_the_store() {
     let written = data(&store, &model::keys::result_data(&job, id, &Nonce::from_bits(1)), b"x").await;
     assert_eq!(store.list(&model::keys::results_folder(&job)).await.unwrap()[0].key, written.key);
 }
+
+#[tokio::test]
+async fn the_folders_of_a_folder_are_listed_by_name_alone() {
+    for store in [Store::in_memory(), Store::new(std::sync::Arc::new(InMemory::new()), "some/prefix")] {
+        for key in ["jobs/b/0-job.json", "jobs/a/1-batches/x", "jobs/a/0-job.json", "open/c", "jobs/loose"] {
+            let mut writer = store.upload(key);
+            writer.write(b"x".to_vec()).await.unwrap();
+            writer.finish().await.unwrap();
+        }
+        assert_eq!(store.folders("jobs/").await.unwrap(), ["a", "b"]);
+        assert!(store.folders("none/").await.unwrap().is_empty());
+    }
+}

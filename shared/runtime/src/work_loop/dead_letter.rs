@@ -10,9 +10,7 @@ use bytes::Bytes;
 use events::{TopicSettings, Topics};
 
 use crate::context::Context;
-
-/// What the names of the added headers begin with.
-const HEADER_PREFIX: &str = "__batchmill.errors.";
+use crate::dead_letters::ERROR_HEADERS;
 
 /// Why a record goes to the dead letters.
 pub(super) struct Letter {
@@ -42,7 +40,7 @@ pub(super) async fn send(context: &Context, group: &str, record: &Record, letter
 
 fn outgoing(group: &str, record: &Record, letter: &Letter) -> Outgoing {
     let mut headers = record.headers.clone();
-    let mut add = |name: &str, value: String| headers.push((format!("{HEADER_PREFIX}{name}"), Bytes::from(value)));
+    let mut add = |name: &str, value: String| headers.push((format!("{ERROR_HEADERS}{name}"), Bytes::from(value)));
     add("topic", record.topic.clone());
     add("partition", record.partition.to_string());
     add("offset", record.offset.to_string());

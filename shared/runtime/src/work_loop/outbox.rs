@@ -70,6 +70,7 @@ impl Outbox {
             .send(outgoing)
             .await
             .with_context(|| format!("{} {} to {topic}", event.kind(), event.key()))?;
+        faults::crash_point!(LoopProduced);
         self.context.metrics.emitted(event.kind());
         tracing::debug!(kind = event.kind().name(), key = event.key(), topic, "emitted");
         Ok(())

@@ -106,6 +106,7 @@ impl Loop {
             Polled::Record(record, delivery) => self.take(record, delivery),
             Polled::Assigned(partitions) => {
                 tracing::info!(room = self.room.name(), partitions = partitions.len(), "partitions assigned");
+                self.room.reassigned();
             }
             Polled::Revoked(partitions) => {
                 let tasks = self.table.revoke(&partitions);
@@ -116,6 +117,7 @@ impl Loop {
                     "partitions revoked"
                 );
                 tasks.iter().for_each(tokio::task::AbortHandle::abort);
+                self.room.reassigned();
             }
         }
         Ok(())
@@ -182,7 +184,10 @@ impl Loop {
         let Some(received) = &open.received else { return };
         let received = Received { tries: open.tries, ..Received::clone(received) };
         open.tries = open.tries.saturating_add(1);
-        let record = open.record.clone();
+        let (record, delivery) = (open.record.clone(), open.delivery.clone());
+        if faults::is_broken(faults::Mutation::CommitBeforeWork) {
+            self.finish(&delivery);
+        }
         let (clock, metrics, room) = (self.context.clock.clone(), self.context.metrics.clone(), self.room.name());
         let task = self.task(record);
         let running = self.tasks.spawn(async move {
@@ -306,7 +311,12 @@ impl Loop {
 
     async fn commit(&mut self) -> anyhow::Result<()> {
         match self.consumer.commit().await {
-            Ok(()) => self.uncommitted = 0,
+            Ok(()) => {
+                if self.uncommitted > 0 {
+                    faults::crash_point!(LoopCommitted);
+                }
+                self.uncommitted = 0;
+            }
             Err(error @ bus::Error::Fatal { .. }) => return Err(error.into()),
             Err(error) => {
                 self.uncommitted = 0;
@@ -339,9 +349,19 @@ impl Loop {
                 },
             }
         }
-        self.context.bus.flush().await?;
-        let closed = self.consumer.close().await.with_context(|| format!("leaving consumer group {}", self.group));
+        let flushed = self.context.bus.flush().await;
+        let closed = self.consumer.close().await;
         self.context.health.ended(self.room.name());
-        closed
+        for left in [flushed, closed] {
+            match left {
+                // A rebalance in the middle of the last commit, or a broker that is away: what is not committed is delivered
+                // again, to others. That is no failure of this process.
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(room = self.room.name(), %error, "left without a last commit; events are delivered again");
+                }
+                left => left.with_context(|| format!("leaving consumer group {}", self.group))?,
+            }
+        }
+        Ok(())
     }
 }

@@ -35,11 +35,15 @@ pub(super) struct Task {
 impl Task {
     /// Handles the event once.
     pub(super) async fn handle(self, received: Received, place: Arc<Place>) -> Ended {
+        faults::crash_point!(LoopTaken);
         let out = Outbox::of_handler(&self.context, self.room.name(), received.envelope.as_ref(), &place);
         // A handler keeps what matters in the store, so nothing of it can be left half done in memory.
         let verdict = AssertUnwindSafe(self.room.handle(&received, &out)).catch_unwind().await;
         match verdict {
-            Ok(Ok(Verdict::Done)) => Ended::Finished { rejected: false },
+            Ok(Ok(Verdict::Done)) => {
+                faults::crash_point!(LoopHandled);
+                Ended::Finished { rejected: false }
+            }
             Ok(Ok(Verdict::Later(wait))) => Ended::Later(wait),
             Ok(Ok(Verdict::Reject(reason))) => {
                 let letter =

@@ -36,6 +36,7 @@ struct Scripted {
     seen: Mutex<Vec<(String, u64)>>,
     running: AtomicUsize,
     most: AtomicUsize,
+    reassigned: AtomicUsize,
 }
 
 impl Scripted {
@@ -52,6 +53,7 @@ impl Scripted {
             seen: Mutex::default(),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
+            reassigned: AtomicUsize::new(0),
         }
     }
 
@@ -77,6 +79,10 @@ impl Room for Scripted {
 
     fn serial_by_job(&self) -> bool {
         self.serial
+    }
+
+    fn reassigned(&self) {
+        self.reassigned.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn handle(&self, event: &Received, out: &Outbox) -> anyhow::Result<Verdict> {

@@ -90,9 +90,11 @@ impl GroupWriter {
         std::mem::take(self.writer.inner_mut())
     }
 
-    /// Ends the file and gives the rest of its bytes.
-    pub(crate) fn finish(mut self, metadata: KeyValue) -> Result<Vec<u8>, Error> {
-        self.writer.append_key_value_metadata(metadata);
+    /// Ends the file, with this in its metadata, and gives the rest of its bytes.
+    pub(crate) fn finish(mut self, metadata: impl Into<Option<KeyValue>>) -> Result<Vec<u8>, Error> {
+        if let Some(metadata) = metadata.into() {
+            self.writer.append_key_value_metadata(metadata);
+        }
         Ok(self.writer.into_inner()?)
     }
 }

@@ -15,6 +15,7 @@
 //! change of the copied chunks' compression: batch data has the input's already.
 
 mod answers;
+mod rows;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ use crate::Error;
 use crate::batch::{Codec, OWN_COLUMNS, carried_schema, properties, read_footer};
 use crate::parquet_in::{Footer, guarded, schema};
 use crate::result::Answers;
+
+pub use rows::RowsOutput;
 
 /// Writes the answered file into memory; the caller drains it with [`ParquetOutput::take`].
 pub struct ParquetOutput {

@@ -124,6 +124,33 @@ fn the_callers_columns_are_equal_and_the_answers_stand_beside_their_rows() {
 }
 
 #[test]
+fn some_rows_alone_are_a_file_like_the_input() {
+    let rows = every_type(300);
+    let batch = BatchChunks::open(file_of(&batch_file(&rows, 120, Codec::Zstd))).unwrap();
+    let run = |drained: bool| {
+        let (mut output, mut bytes) = (RowsOutput::new(&info_of(&rows), Codec::Zstd).unwrap(), Vec::new());
+        for group in 0..batch.groups() {
+            let of_group = batch.footer.arrow.metadata().row_group(group).num_rows() as u32;
+            let every_third: Vec<u32> = (0..of_group).step_by(3).collect();
+            output.push(&batch.select(group, &every_third).unwrap()).unwrap();
+            if drained {
+                bytes.extend(output.take());
+            }
+        }
+        bytes.extend(output.finish().unwrap());
+        bytes
+    };
+    let bytes = run(true);
+    assert_eq!(bytes, run(false), "the same rows, the same bytes");
+    let read = read(bytes);
+    // Row groups are of 120 rows, a multiple of three: every third row of the whole.
+    let chosen = arrow::array::UInt32Array::from_iter_values((0..300).step_by(3));
+    assert_eq!(read, arrow::compute::take_record_batch(&rows, &chosen).unwrap());
+    assert_eq!(read.schema().metadata(), rows.schema().metadata());
+    assert!(batch.select(0, &[300]).is_err());
+}
+
+#[test]
 fn a_chunk_is_copied_with_its_bytes_and_its_compression() {
     let rows = every_type(300);
     let batch = batch_file(&rows, 300, Codec::Gzip);

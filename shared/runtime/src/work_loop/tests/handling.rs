@@ -278,15 +278,20 @@ async fn a_partition_that_goes_to_another_member_takes_its_handlers_along() {
     emit(&context, (0..40).map(|n| cancel(&format!("job-{n}")))).await;
     pass(5).await;
     assert_eq!(first.running.load(Ordering::SeqCst), 40);
+    let told = first.reassigned.load(Ordering::SeqCst);
     let second = stuck(&Context { shutdown: tokio_util::sync::CancellationToken::new(), ..context.clone() });
     let running_second = start(&second);
     pass(5).await;
     let (left, moved) = (first.running.load(Ordering::SeqCst), second.running.load(Ordering::SeqCst));
     assert_eq!(left + moved, 40);
     assert!(left > 0 && moved > 0, "{left} and {moved}");
+    assert!(second.reassigned.load(Ordering::SeqCst) > 0);
+    let told_of_the_loss = first.reassigned.load(Ordering::SeqCst);
+    assert!(told_of_the_loss > told);
     running_second.abort();
     assert!(running_second.await.is_err());
     pass(5).await;
     assert_eq!(first.running.load(Ordering::SeqCst), 40);
+    assert!(first.reassigned.load(Ordering::SeqCst) > told_of_the_loss);
     running_first.abort();
 }

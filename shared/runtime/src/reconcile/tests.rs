@@ -1,8 +1,14 @@
+use std::collections::BTreeMap;
+
 use bus::Polled;
 use model::facts::SCHEMA;
-use model::{BatchRef, CancelFact, Counts, DataRef, EndFact, FailureKind, JobSpec, Nonce, OpenJob, PlanFact, Tokens};
+use model::{
+    BatchId, BatchRef, CancelFact, Counts, DataRef, EndFact, FailureKind, JobSpec, Nonce, OpenJob, PlanFact,
+    ResultFact, SubmissionEntry, Tokens,
+};
 
 use super::*;
+use crate::facts::load_facts;
 use crate::settings::Settings;
 use crate::store::Fact;
 
@@ -60,7 +66,7 @@ impl Story {
 
     async fn plan(&self, batches: Vec<BatchRef>) {
         let now = self.context.clock.now();
-        let outcome = PlanOutcome::Planned { rows: 2, deadline: now, batches };
+        let outcome = PlanOutcome::Planned { rows: 2, deadline: now, retry: BTreeMap::new(), batches };
         self.put(keys::plan(&job()), PlanFact { schema: SCHEMA, nonce: self.nonce(), planned_at: now, outcome }).await;
     }
 
@@ -101,6 +107,7 @@ impl Story {
             counts: Counts::default(),
             tokens: Tokens::default(),
             output: None,
+            failed_rows: None,
             refusal: None,
         };
         self.put(keys::end(&job()), fact).await;

@@ -1,0 +1,79 @@
+//! Some rows of the caller's table as a file of their own: the failed rows, ready to be run again.
+//!
+//! The columns, their types and what the schema says of itself are the input's, and nothing is added, so that whatever
+//! read the input reads this. Values are decoded and encoded anew: they are equal, the bytes need not be.
+//! Memory is one row group. The same rows always give the same bytes.
+
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use model::TableInfo;
+
+use super::{BatchChunks, file_properties};
+use crate::Error;
+use crate::batch::{Codec, GroupWriter, OWN_COLUMNS, read_group};
+use crate::parquet_in::schema;
+
+/// Writes a file of the caller's columns alone, into memory; the caller drains it with [`RowsOutput::take`].
+pub struct RowsOutput {
+    groups: GroupWriter,
+    schema: SchemaRef,
+}
+
+impl std::fmt::Debug for RowsOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowsOutput").field("rows", &self.groups.rows()).finish_non_exhaustive()
+    }
+}
+
+impl RowsOutput {
+    /// Begins a file with a table's columns.
+    ///
+    /// # Errors
+    /// When the description is not that of a Parquet input.
+    pub fn new(info: &TableInfo, codec: Codec) -> Result<Self, Error> {
+        let schema = schema::of_table(info)?;
+        let groups = GroupWriter::new(SchemaRef::clone(&schema), file_properties(&schema, &[], codec))?;
+        Ok(Self { groups, schema })
+    }
+
+    /// Appends rows with the table's columns, as [`BatchChunks::select`] gives them.
+    ///
+    /// # Errors
+    /// When their columns are not the table's.
+    pub fn push(&mut self, rows: &RecordBatch) -> Result<(), Error> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let columns = rows.columns().to_vec();
+        self.groups.write(&RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
+    }
+
+    /// The bytes that were encoded since the last call.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        self.groups.take()
+    }
+
+    /// Ends the file and gives its last bytes.
+    ///
+    /// # Errors
+    /// When the footer can't be encoded.
+    pub fn finish(self) -> Result<Vec<u8>, Error> {
+        self.groups.finish(None)
+    }
+}
+
+impl BatchChunks {
+    /// The caller's columns of some rows of one row group, by their place in it, in the order given.
+    ///
+    /// # Errors
+    /// When the batch data is broken, or there is no such row.
+    pub fn select(&self, group: usize, rows: &[u32]) -> Result<RecordBatch, Error> {
+        let carried: Vec<usize> = (OWN_COLUMNS..self.footer.schema().fields().len()).collect();
+        let batch = read_group(&self.file, &self.footer, group, Some(&carried))?;
+        if let Some(beyond) = rows.iter().find(|row| **row as usize >= batch.num_rows()) {
+            return Err(Error::data(format!("row {beyond} was selected among {}", batch.num_rows())));
+        }
+        Ok(take_record_batch(&batch, &UInt32Array::from(rows.to_vec()))?)
+    }
+}
