@@ -136,7 +136,9 @@ async fn topics_that_are_lost_have_no_records_and_go_on_behind_them() {
     let bus = MemoryBus::default();
     bus.create_topics(&[spec("t", 1)]).unwrap();
     let mut consumer = bus.consumer("g", &["t".to_owned()]);
-    (0..3).for_each(|_| drop(bus.append(out("t", Some("k"))).unwrap()));
+    for _ in 0..3 {
+        bus.append(out("t", Some("k"))).unwrap();
+    }
     bus.lose_records();
     bus.append(out("t", Some("k"))).unwrap();
     assert_eq!(take(&mut consumer, 1).await[0].1, 3);
