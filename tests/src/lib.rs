@@ -4,8 +4,10 @@
 //! - [`mill`]: the four rooms over the memory bus and a store in memory, which can die and go on.
 //! - [`mortal`]: a store that takes its process down at a chosen write.
 //! - [`provider`]: a scripted provider of class B with a ledger of what was paid.
+//! - [`sim`]: whole worlds from one seed, in which everything goes wrong.
 
 pub mod http_mill;
 pub mod mill;
 pub mod mortal;
 pub mod provider;
+pub mod sim;

@@ -16,6 +16,11 @@ use crate::{Splitter, Stop};
 impl Splitter {
     /// Puts `open/<job>`, unless it is there; false if another job's is.
     pub(crate) async fn open(&self, spec: &JobSpec, team: &Team) -> anyhow::Result<bool> {
+        let ours = |there: &OpenJob| there.team == *team && there.spec.digest() == spec.digest();
+        // Looked for first: a put that times out may land behind the job's end, and the job would look open again.
+        if let Some(there) = self.context.store.get_json::<OpenJob>(&keys::open(&spec.id)).await? {
+            return Ok(ours(&there));
+        }
         let clock = &self.context.clock;
         let open = OpenJob {
             schema: SCHEMA,
@@ -26,7 +31,7 @@ impl Splitter {
         };
         Ok(match self.context.store.put_once(&keys::open(&spec.id), &open).await? {
             PutOnce::Won => true,
-            PutOnce::Lost(theirs) => theirs.team == *team && theirs.spec.digest() == spec.digest(),
+            PutOnce::Lost(theirs) => ours(&theirs),
         })
     }
 
