@@ -14,16 +14,14 @@ use tables::batch::{BatchHead, BatchWriter, Codec};
 use tables::{Chunk, Decoder, Position, RowFault, Step};
 
 use crate::decide::{Cutter, Filled, Limits, RowSize};
-use crate::intake::{read_stop, table_stop};
+use crate::intake::{pinned, read_stop, table_stop};
 use crate::metrics::Metrics;
 use crate::{Splitter, Stop};
 
 impl Splitter {
     /// Cuts a job's input into batch data; gives the rows and the batches. Goes on behind what an earlier split left.
     pub(crate) async fn cut(&self, job: &JobFact) -> Result<(u64, Vec<BatchRef>), Stop> {
-        let missing =
-            || Refusal::new(RefusalCode::InputMissing, "the input could not be opened when the job was taken up");
-        let (input, table) = job.input.as_ref().zip(job.table.as_ref()).ok_or_else(missing)?;
+        let (input, table) = pinned(job)?;
         let spec = &job.spec;
         let limits = self.limits(spec)?;
         let requests = Requests::new(spec, table, self.providers.of(spec)?.as_ref(), limits.max_line_bytes)?;

@@ -40,33 +40,16 @@ impl Splitter {
     pub(crate) async fn take_up(&self, spec: &JobSpec, team: &Team) -> Result<JobFact, Stop> {
         let key = keys::job(&spec.id);
         let found = self.context.store.get_json::<JobFact>(&key).await.map_err(anyhow::Error::from)?;
-        let (fact, refusal) = match found {
-            // A fact without a layout was put by a run that then was to refuse the job: it is refused for the same reason.
-            Some(fact) if fact.table.is_none() => match self.inspect(spec, team).await {
-                Err(stop) => return Err(stop),
-                Ok(_) => (fact, None),
-            },
-            Some(fact) => (fact, None),
+        let fact = match found {
+            Some(fact) => fact,
             None => self.put_job_fact(spec, team).await?,
         };
-        if let Some(refusal) = refusal {
-            return Err(refusal.into());
-        }
-        let table = self.table_of(&fact)?;
-        check_table(spec, table)?;
+        check_table(spec, pinned(&fact)?.1)?;
         self.own_outputs(&fact).await?;
         Ok(fact)
     }
 
-    /// The layout in a job fact. A fact without one was put by a run that then refused the job and died before it could
-    /// say so.
-    fn table_of<'f>(&self, fact: &'f JobFact) -> Result<&'f TableInfo, Refusal> {
-        let gone =
-            || Refusal::new(RefusalCode::InputMissing, "the input could not be opened when the job was taken up");
-        fact.table.as_ref().ok_or_else(gone)
-    }
-
-    async fn put_job_fact(&self, spec: &JobSpec, team: &Team) -> Result<(JobFact, Option<Refusal>), Stop> {
+    async fn put_job_fact(&self, spec: &JobSpec, team: &Team) -> Result<JobFact, Stop> {
         let (input, table, refusal) = match self.inspect(spec, team).await {
             Ok((input, table)) => (Some(input), Some(table), None),
             Err(Stop::Refused(refusal)) => (None, None, Some(refusal)),
@@ -81,12 +64,11 @@ impl Splitter {
             accepted_at: clock.now(),
             input,
             table,
+            refusal,
         };
         match self.context.store.put_once(&keys::job(&spec.id), &fact).await.map_err(anyhow::Error::from)? {
-            PutOnce::Won => Ok((fact, refusal)),
-            PutOnce::Lost(theirs) if theirs.spec.digest() == spec.digest() && theirs.team == *team => {
-                Ok((theirs, None))
-            }
+            PutOnce::Won => Ok(fact),
+            PutOnce::Lost(theirs) if theirs.spec.digest() == spec.digest() && theirs.team == *team => Ok(theirs),
             PutOnce::Lost(_) => Err(Stop::Failed(anyhow::anyhow!("job {} was taken up with another spec", spec.id))),
         }
     }
@@ -169,6 +151,15 @@ impl Splitter {
         let ended = store.get_json::<EndFact>(&keys::end(&claim.job)).await?.is_some();
         Ok(Some((n, claim, ended)))
     }
+}
+
+/// The input that a job fact pins and its layout, or the refusal that it holds instead.
+pub(crate) fn pinned(fact: &JobFact) -> Result<(&PinnedInput, &TableInfo), Refusal> {
+    if let Some(refusal) = &fact.refusal {
+        return Err(refusal.clone());
+    }
+    let gone = || Refusal::new(RefusalCode::InputMissing, "the input could not be opened when the job was taken up");
+    fact.input.as_ref().zip(fact.table.as_ref()).ok_or_else(gone)
 }
 
 /// A failed read of the input: a changed or vanished input refuses the job, the rest passes.

@@ -116,6 +116,10 @@ fn structured(topic: Topic, content_type: &str, value: &[u8]) -> Result<Decoded,
         other if other.starts_with("application/cloudevents-batch") => return Err(Poison::BatchMode),
         _ => return Err(Poison::UnsupportedContentType { found: shorten(content_type, 80) }),
     }
+    if is_list(value) {
+        let message = "it is a list: send one object with attributes and data".to_owned();
+        return Err(Poison::InvalidAttribute { name: "of the message", message });
+    }
     let message: Structured<'_> = serde_json::from_slice(value).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             Poison::InvalidAttribute { name: "of the message", message: describe(value, &error) }
@@ -234,10 +238,19 @@ fn parse(kind: Kind, json: &[u8]) -> Result<Event, Poison> {
 }
 
 fn from_json<T: DeserializeOwned>(kind: Kind, json: &[u8]) -> Result<T, Poison> {
+    if is_list(json) {
+        let message = "it is a list: send one object an event".to_owned();
+        return Err(Poison::InvalidData { kind, message });
+    }
     serde_json::from_slice(json).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Poison::InvalidData { kind, message: describe(json, &error) },
         _ => Poison::NotJson { message: error.to_string() },
     })
+}
+
+/// Whether a JSON text is a list. Serde would take one for an object, field by field in the order of our source.
+fn is_list(json: &[u8]) -> bool {
+    json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
 /// What the types alone don't say: batches and attempts count from 1, and a spec must fit an event when it is emitted again.

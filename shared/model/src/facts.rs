@@ -92,10 +92,14 @@ pub struct JobFact {
     pub spec: JobSpec,
     /// When the job was taken up.
     pub accepted_at: Timestamp,
-    /// The pinned input; none if it could not be opened, and then the plan is a refusal.
+    /// The pinned input; none if the job is refused.
     pub input: Option<PinnedInput>,
-    /// The input's layout; none if it could not be found out, and then the plan is a refusal.
+    /// The input's layout; none if the job is refused.
     pub table: Option<TableInfo>,
+    /// Why the job is refused, if its spec or its input showed that at the first look. Kept here, so that a splitter that
+    /// comes after one that died refuses it for the same reason, whatever the input has become.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 /// `2-plan.json`: where the input was cut, or why the job is refused. The one object makes the two exclude each other.

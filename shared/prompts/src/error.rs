@@ -108,7 +108,14 @@ fn quoted(name: &str) -> String {
     if shown.len() < name.len() {
         shown.push('…');
     }
-    format!("'{shown}'")
+    let visible = shown.chars().map(|c| if is_hidden(c) { c.escape_unicode().to_string() } else { c.to_string() });
+    format!("'{}'", visible.collect::<String>())
+}
+
+/// Whether a terminal would obey a character, or show nothing of it: names come from the caller's file.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn listing(available: &[String]) -> String {
@@ -161,6 +168,12 @@ mod tests {
         assert!(message.contains("'id', 'title', 'price';"), "{message}");
         assert!(unknown("TITLE", &["id", "title"]).contains("Did you mean 'title'?"));
         assert!(!unknown("colour", &["id", "title"]).contains("Did you mean"));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_or_hide_is_spelt_out() {
+        let message = unknown("a", &["\u{feff}a", "x\u{1b}[31m", "caf\u{e9}"]);
+        assert!(message.contains(r"'\u{feff}a', 'x\u{1b}[31m', 'café';"), "{message}");
     }
 
     #[test]

@@ -32,9 +32,11 @@
 //! renders the same on every machine), `debug()`. A template's work is bounded by [`MAX_STEPS`] and its output by
 //! [`MAX_PROMPT_BYTES`]; texts that it builds in between are bounded only by these steps.
 
+mod bounded;
 mod check;
 mod error;
 mod json;
+mod nesting;
 mod values;
 
 use std::collections::HashMap;
@@ -107,6 +109,7 @@ impl Template {
 
     fn compile_with(request: &Request, columns: &[String], always_full: bool) -> Result<Self, TemplateError> {
         let mut environment = environment()?;
+        nesting::check(&request.template, environment.syntax().clone())?;
         environment
             .add_template_owned(NAME, request.template.clone())
             .map_err(|error| TemplateError::from_syntax(&error))?;
@@ -246,6 +249,7 @@ fn environment() -> Result<Environment<'static>, TemplateError> {
     });
     environment.remove_global("debug");
     environment.remove_filter("pprint");
+    bounded::add(&mut environment);
     environment.add_filter("tojson", json::tojson);
     environment.add_test("none", values::is_none);
     Ok(environment)

@@ -31,12 +31,11 @@ use uri::Uri;
 const PARALLEL_READS: usize = 8;
 
 /// Which locations there are, and whose. Clones share the clients.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Locations {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     rules: LocationRules,
     store: StoreSettings,
@@ -46,13 +45,13 @@ struct Inner {
 }
 
 /// A place for one file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Location {
     uri: String,
     place: Place,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Place {
     Object { bucket: Arc<dyn ObjectStore>, key: Key, part_bytes: usize },
     File(std::path::PathBuf),
@@ -100,6 +99,19 @@ pub enum ReadError {
     },
 }
 
+// Clients show their access key's id.
+impl std::fmt::Debug for Locations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Locations").field("rules", &self.inner.rules).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Location").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
 impl Locations {
     /// The locations of the settings. S3 locations are at the store's endpoint, with its credentials.
     #[must_use]
@@ -140,7 +152,14 @@ impl Locations {
         }
         let allow = match rules.teams.get(team) {
             Some(own) => &own.allow,
-            None if *team == Team::shared() && rules.allow.is_empty() => return Ok(()),
+            // Without any rule all is allowed. Beside teams that would open theirs to whoever uses the shared topic.
+            None if *team == Team::shared() && rules.allow.is_empty() && rules.teams.is_empty() => return Ok(()),
+            None if *team == Team::shared() && rules.allow.is_empty() => {
+                return Err(
+                    "teams have lists of their own, so the shared topic needs one, too (setting locations.allow)"
+                        .to_owned(),
+                );
+            }
             None if *team == Team::shared() => &rules.allow,
             None => return Err(format!("team {team} has no list of locations (setting locations.teams.{team}.allow)")),
         };
@@ -295,9 +314,9 @@ impl Location {
             object_store::Error::NotFound { .. } => ReadError::Missing { uri },
             object_store::Error::Precondition { .. } => ReadError::Changed { uri },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                ReadError::Denied { uri, reason: error.to_string() }
+                ReadError::Denied { uri, reason: store::said(error) }
             }
-            error => ReadError::Transient { uri, reason: error.to_string() },
+            error => ReadError::Transient { uri, reason: store::said(error) },
         }
     }
 

@@ -94,6 +94,11 @@ impl Opener {
     fn recognise(&self, head: Bytes) -> Result<State, Error> {
         let said = self.format.or_else(|| FileFormat::from_name(&self.name));
         let parquet = head.starts_with(b"PAR1");
+        if head.starts_with(b"PARE") {
+            return Err(format_error(
+                "it is an encrypted Parquet file, which is not supported: write it without encryption",
+            ));
+        }
         match (parquet, said) {
             (true, None | Some(FileFormat::Parquet)) => {
                 return Ok(State::Parquet(ParquetOpener::new(self.bytes, self.caps)));

@@ -95,6 +95,7 @@ fn write_one(facts: &mut JobFacts, action: &Action, world: &World) {
                 accepted_at: Timestamp::UNIX_EPOCH,
                 input: None,
                 table: None,
+                refusal: None,
             };
             facts.job = Some(fact);
         }

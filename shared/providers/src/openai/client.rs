@@ -22,7 +22,7 @@ use super::streams;
 use super::{ENDPOINT, Encoder, decode, wire};
 use crate::provider::{
     Answer, BadLine, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error, FilePage, Limits,
-    Page, Provider, ProviderBatch, Result, UploadedFile,
+    Outcome, Page, Provider, ProviderBatch, Result, UploadedFile,
 };
 use crate::registry::{PollSchedule, ProviderSettings};
 
@@ -163,6 +163,15 @@ impl Client {
         }
     }
 
+    /// The batch without the key, should the provider have repeated it.
+    fn scrubbed_batch(&self, mut batch: ProviderBatch) -> ProviderBatch {
+        for error in &mut batch.errors {
+            error.code = self.scrub(std::mem::take(&mut error.code));
+            error.message = self.scrub(std::mem::take(&mut error.message));
+        }
+        batch
+    }
+
     async fn list(&self, segment: &str, query: &[(&str, &str)], after: Option<&str>) -> Result<Bytes> {
         let mut url = self.url(&[segment])?;
         url.query_pairs_mut().extend_pairs(query);
@@ -181,7 +190,7 @@ impl Client {
         };
         if status.is_success() {
             return match wire::batch(&body) {
-                Ok(batch) => CreateOutcome::Accepted(Box::new(batch)),
+                Ok(batch) => CreateOutcome::Accepted(Box::new(self.scrubbed_batch(batch))),
                 Err(error) => CreateOutcome::Unknown { reason: format!("HTTP {}, but {error}", status.as_u16()) },
             };
         }
@@ -238,7 +247,11 @@ impl Provider for Client {
     }
 
     fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine> {
-        decode::decode_line(line)
+        let mut answer = decode::decode_line(line)?;
+        if let Outcome::Failed { message, .. } = &mut answer.outcome {
+            *message = self.scrub(std::mem::take(message));
+        }
+        Ok(answer)
     }
 
     async fn upload(&self, name: &str, length: u64, body: ByteStream) -> Result<UploadedFile> {
@@ -277,7 +290,9 @@ impl Provider for Client {
     }
 
     async fn list_batches(&self, after: Option<&str>) -> Result<Page> {
-        wire::batches(&self.list("batches", &[("limit", PAGE)], after).await?)
+        let page = wire::batches(&self.list("batches", &[("limit", PAGE)], after).await?)?;
+        let batches = page.batches.into_iter().map(|batch| self.scrubbed_batch(batch)).collect();
+        Ok(Page { batches, ..page })
     }
 
     async fn create(&self, file_id: &str, metadata: &BTreeMap<String, String>) -> CreateOutcome {
@@ -296,10 +311,12 @@ impl Provider for Client {
 
     async fn get(&self, id: &str) -> Result<ProviderBatch> {
         wire::batch(&self.reply(self.call(Method::GET, &["batches", id])?).await?)
+            .map(|batch| self.scrubbed_batch(batch))
     }
 
     async fn cancel(&self, id: &str) -> Result<ProviderBatch> {
-        wire::batch(&self.reply(self.call(Method::POST, &["batches", id, "cancel"])?).await?)
+        let cancelled = wire::batch(&self.reply(self.call(Method::POST, &["batches", id, "cancel"])?).await?)?;
+        Ok(self.scrubbed_batch(cancelled))
     }
 
     async fn download(&self, file_id: &str, from: u64) -> Result<Download> {

@@ -64,14 +64,15 @@ fn check_segments(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a location lies below a prefix, by whole segments: `s3://lake/in` allows `s3://lake/in/a` and not `s3://lake/ink`.
+/// Whether a location lies below a prefix, by whole segments: `s3://lake/in` allows `s3://lake/in/a` and not `s3://lake/ink`;
+/// itself it allows unless it ends in a slash.
 pub(super) fn is_below(text: &str, prefix: &str) -> bool {
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let (prefix, is_folder) = prefix.strip_suffix('/').map_or((prefix, false), |prefix| (prefix, true));
     // A prefix of no bucket at all would allow everything, and is likelier a slip.
     if prefix.ends_with('/') || !prefix.contains("://") {
         return false;
     }
-    text.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    text.strip_prefix(prefix).is_some_and(|rest| (rest.is_empty() && !is_folder) || rest.starts_with('/'))
 }
 
 /// Whether a location is one that the store itself may use.

@@ -126,7 +126,8 @@ impl Default for StoreSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct LocationRules {
-    /// Prefixes such as `s3://lake/` or `s3://lake/in`, matched by whole segments. Empty: any bucket of the endpoint.
+    /// Prefixes such as `s3://lake/` or `s3://lake/in`, matched by whole segments. Empty: any bucket of the
+    /// endpoint, unless teams have lists: then nothing.
     pub allow: Vec<String>,
     /// Whether `file://` may be named at all. Only for one person's own machine.
     pub allow_file: bool,

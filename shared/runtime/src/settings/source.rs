@@ -27,13 +27,19 @@ pub(super) struct Leaf {
     pub(super) origin: Origin,
 }
 
-/// A value as it was written.
-#[derive(Debug, Clone)]
+/// A value as it was written. Its `Debug` hides it: it may be a secret.
+#[derive(Clone)]
 pub(super) enum Written {
     /// In TOML, with its type.
     Toml(toml::Value),
     /// As text of the environment or a flag: its type is what the setting wants.
     Text(String),
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Leaf {

@@ -85,10 +85,42 @@ impl Error {
             match error {
                 object_store::Error::NotFound { .. } => Self::Missing { key },
                 object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                    Self::Refused { key, reason: error.to_string() }
+                    Self::Refused { key, reason: said(&error) }
                 }
-                error => Self::Unavailable { key, reason: error.to_string() },
+                error => Self::Unavailable { key, reason: said(&error) },
             }
         }
+    }
+}
+
+/// A backend's error in words. S3 servers repeat the access key's id and what was signed in the XML of a refusal: of that
+/// only code and message are kept.
+pub(crate) fn said(error: &object_store::Error) -> String {
+    without_xml(&error.to_string())
+}
+
+fn without_xml(text: &str) -> String {
+    let Some(start) = text.find("<?xml").or_else(|| text.find("<Error")) else { return text.to_owned() };
+    let (before, xml) = text.split_at(start);
+    let element = |name: &str| {
+        let inner = xml.split_once(&format!("<{name}>"))?.1;
+        inner.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+    };
+    let words: Vec<&str> = ["Code", "Message"].into_iter().filter_map(element).collect();
+    format!("{before}{}", words.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_s3_refusal_only_code_and_message_are_kept() {
+        let xml = "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>It does not match.</Message>\
+                   <AWSAccessKeyId>AKIA</AWSAccessKeyId><StringToSign>AKIA</StringToSign></Error>";
+        let kept = without_xml(&format!("Client error with status 403 Forbidden: {xml}"));
+        assert_eq!(kept, "Client error with status 403 Forbidden: SignatureDoesNotMatch: It does not match.");
+        assert_eq!(without_xml("403: <Error><AWSAccessKeyId>AKIA"), "403: ");
+        assert_eq!(without_xml("no such host"), "no such host");
     }
 }

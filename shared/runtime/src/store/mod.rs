@@ -36,6 +36,7 @@ use serde::de::DeserializeOwned;
 
 use crate::settings::StoreSettings;
 
+pub(crate) use error::said;
 pub use error::{Error, Result};
 pub use put_once::{Fact, PutOnce};
 pub use upload::{ObjectWriter, Written};
@@ -57,13 +58,23 @@ pub struct Listed {
 }
 
 /// An object store and a prefix in it. Clones are handles to the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     prefix: String,
     part_bytes: usize,
     /// Counts how puts ended, if anybody wants to know.
     outcomes: Option<IntCounterVec>,
+}
+
+// A client shows its access key's id.
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("store", &self.inner.to_string())
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {

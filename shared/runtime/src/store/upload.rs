@@ -162,7 +162,11 @@ impl ObjectWriter {
             if let Some(mut upload) = parts.upload.take()
                 && let Err(error) = upload.abort().await
             {
-                tracing::debug!(key = self.key, %error, "an upload could not be aborted; the store's clean-up removes it");
+                tracing::debug!(
+                    key = self.key,
+                    error = super::said(&error),
+                    "an upload could not be aborted; the store's clean-up removes it"
+                );
             }
         }
     }

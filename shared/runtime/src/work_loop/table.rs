@@ -102,8 +102,10 @@ impl Table {
         let key = TaskKey::of(&received.event, serial_by_job);
         let current = self.current.get(&key).copied();
         let held = self.held.get(&key).into_iter().flatten().copied();
+        // The same words of another team are another event: one of them is refused, and must not take the other along.
         let equal = |id: u64| {
-            self.open.get(&id).and_then(|open| open.received.as_ref()).is_some_and(|open| open.event == received.event)
+            let open = self.open.get(&id).and_then(|open| open.received.as_ref());
+            open.is_some_and(|open| open.event == received.event && open.team == received.team)
         };
         if current.into_iter().chain(held).any(equal) {
             return Taken::Duplicate;

@@ -122,6 +122,12 @@ impl<'a> Sample<'a> {
             ));
         }
         self.check_header()?;
+        if let Some(delimiter) = header.trim_end().strip_prefix("sep=").filter(|rest| rest.len() == 1) {
+            return Err(format_error(format!(
+                "the first line is the spreadsheet hint {:?}: remove it, and say input.delimiter {delimiter:?} if need be",
+                header.trim_end()
+            )));
+        }
         if self.header.cells > caps.max_columns {
             return Err(Error::input(
                 RefusalCode::InputTooLarge,
@@ -292,6 +298,12 @@ mod tests {
         assert_eq!(refused(b"a,b\r1,2\r"), RefusalCode::InputFormat);
         assert_eq!(refused(b"caf\xe9,b\n"), RefusalCode::InputFormat);
         assert_eq!(refused(b"a\0,b\n"), RefusalCode::InputFormat);
+    }
+
+    #[test]
+    fn a_spreadsheets_hint_is_not_taken_for_a_header() {
+        assert_eq!(refused(b"sep=;\na;b\n1;2\n"), RefusalCode::InputFormat);
+        assert_eq!(layout("sep=;,b\n1,2\n").columns, ["sep=;", "b"]);
     }
 
     #[test]
