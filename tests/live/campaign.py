@@ -5,9 +5,9 @@
 
 Two processes of each service, a provider, Kafka and S3. Services are killed (-9), stopped for longer than their session
 and woken up as zombies, killed and stopped at named crash points, and ended in order (SIGTERM); the broker, S3 and the
-provider are killed and restarted on their data; the provider lies as its fault scripts say, which change all the time.
-Three jobs are open at any moment: CSV, gzipped CSV, TSV and Parquet, of a hundred to some thousands of rows. What is
-drawn, and when, follows from the seed; what it meets does not.
+provider are killed and restarted on their data, and the broker is stopped until its controller gives it up; the provider
+lies as its fault scripts say, which change all the time. Three jobs are open at any moment: CSV, gzipped CSV, TSV and
+Parquet, of a hundred to some thousands of rows. What is drawn, and when, follows from the seed; what it meets does not.
 
 At the end the faults stop, and every job must end. Then, for each job, from its input, its facts and the provider's
 ledger: the output holds every row once, in order, unchanged, with the answer that follows from its own prompt; the
@@ -18,6 +18,7 @@ again. A kind of fault that never fired while jobs were open fails the run: it w
 import argparse
 import heapq
 import json
+import os
 import random
 import shutil
 import signal
@@ -82,7 +83,9 @@ LIES = {
     "row_error_429": {"fault": "row_error", "status": 429, "code": "rate_limit_exceeded", "when": {"chance": 0.3},
                       "rows": {"chance": 0.1}},
 }
-SERVERS = ["broker killed", "S3 killed", "provider killed"]
+SERVERS = ["broker killed", "broker stopped", "S3 killed", "provider killed"]
+# Longer than the controller takes a broker for alive: when it goes on, it is no member of its own cluster for a moment.
+BROKER_SLEEP = (9.5, 13)
 DEEDS = ["killed", "stopped", "killed at a point", "stopped at a point", "terminated"]
 MACHINES = SERVERS + [f"{room} {deed}" for room in settings.ROOMS for deed in DEEDS]
 # Points of each room that any busy process passes often; the crash matrix walks all of them.
@@ -274,8 +277,13 @@ class Campaign:
     # ------------------------------------------------------------------------------------------- faults of servers
 
     def kill_server(self, kind):
-        """Kills the broker, S3 or the provider; it comes back some seconds later."""
+        """Kills the broker, S3 or the provider, or stops the broker; it comes back some seconds later."""
         self.down = kind
+        if kind == "broker stopped":
+            os.kill(self.kafka.process.pid, signal.SIGSTOP)
+            self.count(kind)
+            self.at(self.random.uniform(*BROKER_SLEEP), self.wake_broker)
+            return
         if kind == "provider killed":
             self.collect_lies()
             self.fleet.simulator.kill()
@@ -283,6 +291,12 @@ class Campaign:
             (self.kafka if kind == "broker killed" else self.s3).kill()
         self.count(kind)
         self.at(self.random.uniform(0.2, 3), self.restart_server, kind)
+
+    def wake_broker(self):
+        """The stopped broker goes on."""
+        os.kill(self.kafka.process.pid, signal.SIGCONT)
+        self.note("broker is back")
+        self.down = None
 
     def restart_server(self, kind):
         """Starts it again on its data, beside everything else that goes on."""
@@ -364,7 +378,9 @@ class Campaign:
         if self.restarting is not None:
             self.restarting.join()
         expect(not self.failures, "\n".join(self.failures))
-        if self.down is not None:
+        if self.down == "broker stopped":
+            self.wake_broker()
+        elif self.down is not None:
             self.restart_server(self.down)
             self.restarting.join()
         expect(not self.failures, "\n".join(self.failures))

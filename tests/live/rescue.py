@@ -20,6 +20,8 @@ from servers import listens, wait_until
 RECONCILE_SECONDS = 4
 DLQ = f"dlq.batchmill-splitter.{settings.JOBS_TOPIC}"
 ROWS = 58788  # of the table that the jobs are over
+# A broker that the controller takes for dead in three seconds of four.
+FENCED_NOW_AND_THEN = "\nbroker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=4000\n"
 GARBAGE = b"\x00\xffnot json"
 
 
@@ -174,6 +176,29 @@ def dead_letters(cluster):
            "a replayed record has a dead letter's headers")
 
 
+def fenced(cluster):
+    """The broker falls out of its own cluster again and again, so that metadata lists none; then each service finds it."""
+    properties = cluster.kafka.folder / "server.properties"
+    plain = properties.read_text(encoding="utf-8")
+    logs = [cluster.processes[room].log for room in settings.ROOMS]
+
+    def losses():
+        return [log.read_text(encoding="utf-8").count("AllBrokersDown") for log in logs]
+    before = losses()
+    restart_broker(cluster.kafka, plain + FENCED_NOW_AND_THEN)
+    wait_until(lambda: all(now >= then + 8 for now, then in zip(losses(), before)), "the broker was never fenced", 90,
+               every=0.5)
+    restart_broker(cluster.kafka, plain)
+    judged(cluster, "fenced", ask(cluster, "fenced", 5000))
+
+
+def restart_broker(kafka, properties):
+    """The broker again on its data, with these settings."""
+    kafka.kill()
+    (kafka.folder / "server.properties").write_text(properties, encoding="utf-8")
+    kafka.restart()
+
+
 def records(cluster, topic):
     """All records of a topic, by a client that is not batchmill's."""
     from confluent_kafka import Consumer, TopicPartition
@@ -216,6 +241,7 @@ def cluster(checks, one):
     checks.run("rescue: every topic is lost in mid-job, twice", lost_while_running, one)
     checks.run("rescue: a job whose first event is lost", lost_before_the_split, one)
     checks.run("rescue: dead letters are listed, shown and sent back", dead_letters, one)
+    checks.run("rescue: the broker is fenced, again and again", fenced, one)
     checks.run("rescue: a job is cancelled at the provider", cancelled, one)
 
 

@@ -30,12 +30,15 @@ pub(crate) struct Ended {
     pub(crate) unmentioned: Unmentioned,
     /// Whether nothing is to be tried again.
     pub(crate) unwanted: bool,
+    /// Whether a file that the provider does not find counts as gone; else it is asked for again.
+    pub(crate) lost_files_are_gone: bool,
 }
 
 impl Ended {
     /// A batch that the provider never had, or has no more.
     pub(crate) fn unsent(unmentioned: Unmentioned, unwanted: bool) -> Self {
-        Self { provider_batch: None, provider_status: None, files: Vec::new(), unmentioned, unwanted }
+        let (files, lost_files_are_gone) = (Vec::new(), false);
+        Self { provider_batch: None, provider_status: None, files, unmentioned, unwanted, lost_files_are_gone }
     }
 }
 
@@ -92,8 +95,10 @@ impl Poller {
         for file in &ended.files {
             match spool(job.provider.as_ref(), file, &self.context.scratch).await {
                 Ok(spooled) => files.push(spooled),
-                // Waited for until the job wants no more: then it counts as gone, and its rows as not mentioned.
-                Err(error) if ended.unwanted && matches!(error.downcast_ref(), Some(Error::NotFound { .. })) => {
+                // Its rows count as not mentioned then.
+                Err(error)
+                    if ended.lost_files_are_gone && matches!(error.downcast_ref(), Some(Error::NotFound { .. })) =>
+                {
                     tracing::warn!(job = %job.spec.id, batch = %batch.id, file, "the provider's file is gone");
                 }
                 Err(error) => return Err(error),

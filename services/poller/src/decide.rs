@@ -70,6 +70,14 @@ pub fn give_up(batch: &ProviderBatch, looks: u32) -> Option<Unmentioned> {
     })
 }
 
+/// Whether a result file that the provider does not find is gone for good. As long as the job wants its rows it is asked for
+/// again and again; after that only as often as a missing file id is. `looks` counts the looks before this one that showed
+/// the batch as ended.
+#[must_use]
+pub fn lost_files_are_gone(unwanted: bool, looks: u32) -> bool {
+    unwanted && looks >= FILELESS_LOOKS
+}
+
 /// How many pages of a hundred batches are listed for so many that are waited for; 0: they are asked for one by one. One page
 /// more than they fill, since others' batches stand between them.
 #[must_use]
@@ -185,6 +193,13 @@ mod tests {
         assert_eq!(look(&bare, false, 0), Look::Wait);
         assert!(matches!(look(&bare, false, FILELESS_LOOKS), Look::Collect(_)));
         assert!(matches!(look(&batch(BatchStatus::Completed, None, Some("e")), false, 0), Look::Collect(_)));
+    }
+
+    #[test]
+    fn a_lost_file_is_believed_gone_only_when_nobody_wants_it_and_not_at_once() {
+        assert!(!lost_files_are_gone(false, u32::MAX));
+        assert!(!lost_files_are_gone(true, FILELESS_LOOKS - 1));
+        assert!(lost_files_are_gone(true, FILELESS_LOOKS));
     }
 
     #[test]

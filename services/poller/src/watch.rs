@@ -26,6 +26,8 @@ pub(crate) struct Watched {
     step: SubmissionStep,
     looks: AtomicU32,
     fileless_looks: AtomicU32,
+    /// Looks that showed an ended batch, and were followed by a failed collection.
+    final_looks: AtomicU32,
     unwanted_looks: AtomicU32,
 }
 
@@ -105,8 +107,8 @@ impl Poller {
             Err(unknown) => return Ok(nothing(unknown)),
         };
         let Some(step) = self.last_step(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
-        let (looks, fileless_looks, unwanted_looks) = Default::default();
-        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks, unwanted_looks });
+        let (looks, fileless_looks, final_looks, unwanted_looks) = Default::default();
+        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks, final_looks, unwanted_looks });
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_WATCHED {
             // What went to another process stays behind; what is still ours is looked up again.
@@ -196,12 +198,14 @@ impl Poller {
                 if let (FailureKind::Cancelled, Some(reason)) = (rows.kind, unwanted) {
                     rows.kind = reason;
                 }
+                let looks = watched.final_looks.fetch_add(1, Ordering::Relaxed);
                 Ok(Seen::Ended(Ended {
                     provider_batch: Some(batch.id.clone()),
                     provider_status: Some(batch.raw_status.clone()),
                     files: files_of(batch),
                     unmentioned: rows,
                     unwanted: unwanted.is_some(),
+                    lost_files_are_gone: decide::lost_files_are_gone(unwanted.is_some(), looks),
                 }))
             }
         }

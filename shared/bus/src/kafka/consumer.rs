@@ -28,6 +28,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio::sync::mpsc;
 
 use super::rebalance::Member;
+use super::revive::{Outage, revive};
 use super::{KafkaSettings, blocking, fault};
 use crate::ownership::{Ownership, Position};
 use crate::{Delivery, Error, Polled, Record, Result};
@@ -37,6 +38,10 @@ const QUEUE: usize = 1024;
 
 /// How long the thread polls before it looks whether it should end.
 const POLL: Duration = Duration::from_millis(100);
+
+/// After so many empty polls since an error the client's brokers are asked for, then less often: 5 s, at last 5 min.
+const FIRST_REVIVAL: u32 = 50;
+const LAST_REVIVAL: u32 = 3000;
 
 /// What the thread hands over.
 pub(super) enum Event {
@@ -133,11 +138,11 @@ impl KafkaConsumer {
         let client = Arc::new(client);
         let weak = Arc::downgrade(&client);
         let (running, ended) = mpsc::channel(1);
-        let for_thread = Arc::clone(&shared);
+        let (for_thread, brokers, topic) = (Arc::clone(&shared), settings.brokers.clone(), topics.first().cloned());
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
             .spawn(move || {
-                poll(&client, &for_thread);
+                poll(&client, &for_thread, |client| revive(client.client(), topic.as_deref(), &brokers));
                 drop(client);
                 drop(running);
             })
@@ -267,12 +272,19 @@ impl Drop for KafkaConsumer {
     }
 }
 
-/// The thread: polls until it is told to end, or the client is unusable.
-fn poll(client: &BaseConsumer<Member>, shared: &Shared) {
+/// The thread: polls until it is told to end, or the client is unusable. `revive` helps a client that has lost its
+/// brokers, and says whether one answers.
+fn poll(client: &BaseConsumer<Member>, shared: &Shared, revive: impl Fn(&BaseConsumer<Member>) -> bool) {
+    let mut outage: Option<Outage> = None;
     while !shared.closing() {
         match client.poll(POLL) {
-            None => {}
+            None => {
+                if outage.as_mut().is_some_and(Outage::is_due) && revive(client) {
+                    outage = None;
+                }
+            }
             Some(Ok(message)) => {
+                outage = None;
                 let generation = shared.state().ownership.read(message.topic(), message.partition(), message.offset());
                 if let Some(generation) = generation {
                     shared.post(Event::Message(record(&message), generation));
@@ -282,6 +294,7 @@ fn poll(client: &BaseConsumer<Member>, shared: &Shared) {
                 let fault = fault::of("reading from Kafka", "", &error);
                 if fault.is_transient() {
                     tracing::warn!(target: "kafka", %error, "reading from Kafka failed; it goes on trying");
+                    outage.get_or_insert_with(|| Outage::new(FIRST_REVIVAL, LAST_REVIVAL));
                 } else {
                     shared.post(Event::Failed(fault));
                     shared.closing.store(true, Ordering::SeqCst);

@@ -13,11 +13,12 @@ mod client;
 mod consumer;
 mod fault;
 mod rebalance;
+mod revive;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -31,6 +32,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::{Error, Lag, Outgoing, Placed, Record, Result, Standing, TopicOutcome, TopicSpec};
 use client::Logged;
 pub(crate) use consumer::KafkaConsumer;
+use revive::{Outage, revive};
 pub use settings::{Assignment, KafkaSettings};
 
 /// A handle to a Kafka cluster; clones share its connections.
@@ -40,6 +42,8 @@ pub struct KafkaBus(Arc<Inner>);
 struct Inner {
     settings: KafkaSettings,
     producer: FutureProducer<Logged>,
+    /// How long the producer has found no broker, in failed calls. Locked while it is being revived.
+    outage: Mutex<Outage>,
     /// One never-subscribed consumer for each group whose lag was asked for.
     readers: Mutex<BTreeMap<String, Arc<BaseConsumer<Logged>>>>,
 }
@@ -62,7 +66,7 @@ impl KafkaBus {
             .producer()
             .create_with_context(Logged)
             .map_err(|error| fault::of("starting the Kafka producer", "", &error))?;
-        Ok(KafkaBus(Arc::new(Inner { settings, producer, readers: Mutex::default() })))
+        Ok(KafkaBus(Arc::new(Inner { settings, producer, outage: Mutex::new(no_outage()), readers: Mutex::default() })))
     }
 
     pub(crate) async fn send(&self, out: Outgoing) -> Result<Placed> {
@@ -74,14 +78,31 @@ impl KafkaBus {
         record.payload = out.value.as_deref();
         record.timestamp = out.timestamp_ms;
         let sent = self.0.producer.send(record, self.0.settings.delivery_timeout).await;
-        sent.map(|delivery| Placed { partition: delivery.partition, offset: delivery.offset }).map_err(|(error, _)| {
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    Error::TooLarge { topic: out.topic.clone(), bytes: size_of(&out) }
-                }
-                _ => fault::of(&format!("sending to topic `{}`", out.topic), &out.topic, &error),
+        let sent = sent.map(|delivery| Placed { partition: delivery.partition, offset: delivery.offset });
+        let sent = sent.map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Error::TooLarge { topic: out.topic.clone(), bytes: size_of(&out) }
             }
-        })
+            _ => fault::of(&format!("sending to topic `{}`", out.topic), &out.topic, &error),
+        });
+        if sent.as_ref().is_err_and(Error::is_transient) {
+            let bus = self.clone();
+            // Nobody waits for it: the caller sends again.
+            drop(tokio::task::spawn_blocking(move || bus.revive_producer()));
+        }
+        sent
+    }
+
+    /// After a call that found no broker: helps the producer, unless that is being done already.
+    fn revive_producer(&self) {
+        let mut outage = match self.0.outage.try_lock() {
+            Ok(outage) => outage,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if outage.is_due() && revive(self.0.producer.client(), None, &self.0.settings.brokers) {
+            *outage = no_outage();
+        }
     }
 
     pub(crate) fn consumer(&self, group: &str, topics: &[String]) -> Result<KafkaConsumer> {
@@ -97,10 +118,14 @@ impl KafkaBus {
     pub(crate) async fn standing(&self, group: &str, topic: &str) -> Result<Vec<Standing>> {
         let reader = self.reader(group)?;
         let (group, topic) = (group.to_owned(), topic.to_owned());
-        let timeout = self.0.settings.request_timeout;
+        let (bus, timeout) = (self.clone(), self.0.settings.request_timeout);
         let what = format!("reading the lag of group `{group}` on topic `{topic}`");
         blocking(&what.clone(), move || {
-            read_standing(&reader, &topic, timeout).map_err(|error| fault::of(&what, &topic, &error))
+            read_standing(&reader, &topic, timeout).map_err(|error| {
+                // The next call gets a new one, which begins at the first brokers.
+                bus.0.readers.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+                fault::of(&what, &topic, &error)
+            })
         })
         .await
     }
@@ -244,7 +269,10 @@ impl KafkaBus {
         let (bus, what) = (self.clone(), "asking for the cluster's metadata");
         blocking(what, move || {
             let metadata = bus.0.producer.client().fetch_metadata(None, bus.0.settings.request_timeout);
-            metadata.map(drop).map_err(|error| fault::of(what, "", &error))
+            metadata.map(drop).map_err(|error| {
+                bus.revive_producer();
+                fault::of(what, "", &error)
+            })
         })
         .await
     }
@@ -256,6 +284,11 @@ impl KafkaBus {
         })
         .await
     }
+}
+
+/// A producer's state as long as brokers answer: the first failed call is reason enough to ask.
+fn no_outage() -> Outage {
+    Outage::new(1, 64)
 }
 
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
