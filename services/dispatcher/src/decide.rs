@@ -183,17 +183,27 @@ pub fn is_ours(input_file: Option<&str>, mark: Option<&str>, open: &OpenFile, ou
     }
 }
 
+/// By how many seconds the clocks of a provider's own machines may differ: those that stamp its files and its batches.
+const CLOCKS_APART: i64 = 300;
+
 /// Whether a list, newest first, has been read far enough: this batch is older than the file by the provider's own clock,
 /// so no later one can be made of it.
 #[must_use]
 pub fn is_older_than(created_at: i64, open: &OpenFile) -> bool {
-    created_at < open.created_at
+    created_at < open.created_at.saturating_sub(CLOCKS_APART)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_list_is_read_on_until_its_batches_are_older_than_the_file_beyond_any_difference_of_clocks() {
+        let open = OpenFile { file_id: "file".to_owned(), created_at: 1_000 };
+        assert!(!is_older_than(1_000, &open) && !is_older_than(700, &open));
+        assert!(is_older_than(699, &open));
+    }
 
     fn claim() -> SubmissionStep {
         SubmissionStep::Claim { epoch: Nonce::from_bits(1) }
