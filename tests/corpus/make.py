@@ -389,6 +389,7 @@ specs = {
     "template-that-calls-a-method": template("{{ a.__class__.__mro__ }}{{ a.upper() }}"),
     "template-with-attributes-of-python": template("{{ a.__class__ }}"),
     "template-that-asks-for-the-environment": template("{{ env.HOME }}{{ config }}{{ self }}"),
+    "template-that-doubles-its-text": template("{% set t = a ~ b %}" + "{% set t = t ~ t %}" * 40 + "{{ t|length }}"),
     "template-that-repeats-hugely": template("{{ 'x' * 10 ** 9 }}"),
     "template-that-repeats-hugely-by-a-cell": template("{{ a * 1000000000 }}"),
     "template-that-indents-hugely": template("{{ (a ~ '\\n' ~ a)|indent(1000000000000) }}"),

@@ -2,6 +2,7 @@
 //!
 //! - `layering`: which crate may depend on which, from cargo's metadata.
 //! - `documents`: what the documents and the error pages promise about the code.
+//! - `metrics`: that counters say what the facts say, the names' conventions, and docs/METRICS.md.
 //! - `pipeline`: whole jobs through the four rooms over memory, with a scripted provider.
 //! - `crash`: the same with a death at every write.
 //! - `cleanup`: what is removed after a job's end, and what never is.
@@ -17,6 +18,7 @@ mod dead_letters;
 mod documents;
 mod endings;
 mod layering;
+mod metrics;
 mod pipeline;
 mod provider;
 mod retries;

@@ -85,7 +85,7 @@ def produce(kafka, job_spec, form):
     """Asks for a job with a Kafka client that is not batchmill's."""
     from confluent_kafka import Producer
     headers, body = settings.event(form, job_spec)
-    producer = Producer({"bootstrap.servers": kafka.brokers, "acks": "all"})
+    producer = Producer({**kafka.client(), "acks": "all"})
     failures = []
     producer.produce(settings.JOBS_TOPIC, body, key=job_spec["id"].encode(), headers=headers,
                      on_delivery=lambda error, _: failures.append(error) if error else None)
@@ -97,7 +97,7 @@ def topics(cluster):
     from confluent_kafka.admin import AdminClient
     cluster.call(settings.topics_words(settings.binary(), cluster.config()))
     cluster.call(settings.topics_words(settings.binary(), cluster.config()))
-    admin = AdminClient({"bootstrap.servers": cluster.kafka.brokers})
+    admin = AdminClient(cluster.kafka.client())
     found = set(admin.list_topics(timeout=10).topics)
     expect(settings.JOBS_TOPIC in found, f"no {settings.JOBS_TOPIC} among {sorted(found)}")
 

@@ -10,6 +10,9 @@ cluster  four services as processes on a real Kafka and a real S3
 rust     the Rust tests against the same servers (`cargo test --test live`)
 crash    a part of the crash matrix; with --all the whole of it, with --only POINT its cells: see crash.py
 campaign two minutes of kills on Kafka and S3 of its own; `campaign.py` is the same for longer
+compose  what compose/ would run, as processes: its commands, settings, health checks and Prometheus; only when named
+tls      four services on a Kafka over TLS with a password; only when named, since it needs a build with `--features tls`:
+         BATCHMILL_BIN says where that is
 
 Prints one line a check, and `N passed, N failed` at the end. When something failed, or with --keep, the working folder
 with every log stays, and its path is printed.
@@ -30,14 +33,17 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "oracle")]
 
 import campaign  # noqa: E402
 import cluster  # noqa: E402
+import compose  # noqa: E402
 import crash  # noqa: E402
 import laptop  # noqa: E402
 import rescue  # noqa: E402
 import settings  # noqa: E402
+import tls  # noqa: E402
 from checks import Checks, Wrong  # noqa: E402
 from servers import S3, Kafka  # noqa: E402
 
 STAGES = ["laptop", "cluster", "rust", "crash", "campaign"]
+ONLY_NAMED = ["compose", "tls"]
 
 
 def rust(checks, kafka, s3):
@@ -68,17 +74,25 @@ def with_servers(checks, stages, folder, cells):
             crash.run(checks, folder / "crash", kafka, s3, cells)
 
 
+def over_tls(checks, folder):
+    """The stage with a Kafka of its own."""
+    with S3(folder, settings.BUCKET) as s3, tls.SecureKafka(folder) as kafka:
+        print(f"Kafka over TLS at {kafka.brokers}, S3 at {s3.endpoint}", flush=True)
+        tls.run(checks, folder / "services", kafka, s3)
+
+
 def main():
     """The command."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    arguments.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all when none is named")
+    arguments.add_argument("stages", nargs="*", metavar="STAGE",
+                           help=f"of {', '.join(STAGES)} (all of these when none is named), {', '.join(ONLY_NAMED)}")
     arguments.add_argument("--keep", action="store_true", help="keep the working folder")
     arguments.add_argument("--all", action="store_true", help="crash: the whole matrix")
     arguments.add_argument("--only", metavar="POINT", help="crash: the cells of this point, or those that begin so")
     options = arguments.parse_args()
     stages = options.stages or STAGES
-    if unknown := [stage for stage in stages if stage not in STAGES]:
-        arguments.error(f"unknown stage {unknown[0]}: there are {', '.join(STAGES)}")
+    if unknown := [stage for stage in stages if stage not in STAGES + ONLY_NAMED]:
+        arguments.error(f"unknown stage {unknown[0]}: there are {', '.join(STAGES + ONLY_NAMED)}")
     if not settings.binary().exists():
         print(f"{settings.binary()} is missing: cargo build --workspace --all-targets, or set BATCHMILL_BIN\n0 passed, 1 failed")
         return 1
@@ -91,6 +105,10 @@ def main():
         if set(stages) & {"cluster", "rust", "crash"}:
             cells = crash.chosen(options.all, options.only)
             checks.run("servers: Kafka and S3", with_servers, checks, stages, folder, cells)
+        if "tls" in stages:
+            checks.run("servers: Kafka over TLS and S3", over_tls, checks, folder / "tls")
+        if "compose" in stages:
+            checks.run("compose: services as processes", compose.run, checks, folder / "compose")
         if "campaign" in stages:
             checks.run("campaign: two minutes", campaign.run, folder / "campaign", 2, campaign.CI_SEED)
     finally:

@@ -210,6 +210,10 @@ class Kafka(Server):
         """What clients call bootstrap servers."""
         return f"127.0.0.1:{self.port}"
 
+    def client(self):
+        """The settings of a client in the terms of librdkafka."""
+        return {"bootstrap.servers": self.brokers}
+
     def words(self):
         return ["java", "-Xms128m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                 "-XX:+ExitOnOutOfMemoryError", f"-Dlog4j2.configurationFile={RECIPES / 'log4j2.yaml'}",
@@ -229,14 +233,14 @@ class Kafka(Server):
         from confluent_kafka import Consumer, Producer  # in the parts' environment only
         from confluent_kafka.admin import AdminClient, NewTopic
         topic = "warm-up"
-        admin = AdminClient({"bootstrap.servers": self.brokers})
+        admin = AdminClient(self.client())
         admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
-        producer = Producer({"bootstrap.servers": self.brokers, "enable.idempotence": True})
+        producer = Producer({**self.client(), "enable.idempotence": True})
         producer.produce(topic, b"x")
         if producer.flush(30):
             raise Unready(f"kafka took no record, see {self.process.log}")
-        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "warm-up",
-                             "auto.offset.reset": "earliest", "enable.auto.commit": False})
+        consumer = Consumer({**self.client(), "group.id": "warm-up", "auto.offset.reset": "earliest",
+                             "enable.auto.commit": False})
         try:
             consumer.subscribe([topic])
             end = time.monotonic() + 30

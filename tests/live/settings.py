@@ -71,6 +71,11 @@ def environment(s3):
     return {**os.environ, **s3.environment(), "NO_COLOR": "1"}
 
 
+def config_show_words(command, settings):
+    """Shows the settings."""
+    return [command, "config", "show", "--config", settings]
+
+
 def room_words(command, room, settings):
     """One room as a service."""
     return [command, room, "--config", settings]

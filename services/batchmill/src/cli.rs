@@ -75,6 +75,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Ask a service whether it is ready: exit 0 if it is. For the health check of a container.
+    Healthcheck(HealthcheckArgs),
+}
+
+/// `healthcheck`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckArgs {
+    /// What to ask: any http:// address that answers 200 when all is well.
+    #[arg(default_value = "http://127.0.0.1:9090/readyz")]
+    pub(crate) url: String,
 }
 
 /// What is asked of which file: the flags that `run` and `submit` share.

@@ -6,7 +6,8 @@
 //! - `tracker`: how far a job is, from durable facts alone. `progress`: the bars. `summary`: the end, for people and as
 //!   JSON. `failures`: failed rows by kind.
 //! - `heap`: why memory stays flat.
-//! - `operate`: `submit`, `status`, `watch`, `topics`, `config`. `cancel`, `reconcile`, `dlq`: the commands of these names.
+//! - `operate`: `submit`, `status`, `watch`, `topics`, `config`. `cancel`, `reconcile`, `dlq`, `healthcheck`: the commands
+//!   of these names.
 //!
 //! Exit codes: 0 all answered, 1 failed or refused, 2 usage, 3 ended with failed rows, 4 no such job, 130 interrupted.
 
@@ -14,6 +15,7 @@ mod cancel;
 mod cli;
 mod dlq;
 mod failures;
+mod healthcheck;
 mod heap;
 mod operate;
 mod progress;
@@ -66,6 +68,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Dlq { command } => on_runtime(dlq::dlq(command)),
         Command::Topics { command } => on_runtime(operate::topics(command)),
         Command::Config { command } => report(operate::config(command)),
+        Command::Healthcheck(args) => report(healthcheck::healthcheck(&args)),
     }
 }
 

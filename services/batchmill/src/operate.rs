@@ -8,7 +8,7 @@ use events::{Event, JobSubmitted, Topic, Topics};
 use model::facts::SCHEMA;
 use model::retry::RetryTable;
 use model::{EndFact, JobId, OpenJob, Team, keys};
-use runtime::settings::{Common, Settings};
+use runtime::settings::{Common, Log, LogFormat, Settings};
 use runtime::{Context, Outbox, PutOnce};
 use tokio_util::sync::CancellationToken;
 
@@ -61,9 +61,12 @@ fn declare(settings: &mut Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A context for a command that is no service: no admin port.
+/// A context for a command that is no service: no admin port. Of the log it shows what goes wrong, since only the Kafka client's
+/// own words say why a broker is not reached (a password, a certificate); `[log]` in the settings wins.
 pub(crate) fn context(args: &ConfigArgs) -> anyhow::Result<Context> {
     let settings = load_settings(args, &[("admin.listen".to_owned(), String::new())])?;
+    let errors = Log { filter: "error".to_owned(), format: LogFormat::Text };
+    runtime::log::init(&if settings.mentions("log") { settings.section("log")? } else { errors })?;
     Context::build(settings, CancellationToken::new())
 }
 

@@ -20,12 +20,15 @@ use std::sync::Arc;
 
 use events::{Event, Topic};
 use model::Nonce;
-use providers::Providers;
-use requests::{Job, Jobs};
+use providers::{Operation, Providers};
+use requests::{Job, Jobs, Unknown};
 use runtime::{Context, Outbox, Reason, Received, Room, Verdict};
 
 pub use config::Config;
 use metrics::Metrics;
+
+/// The calls that it makes of a provider.
+const CALLS: &[Operation] = &[Operation::Upload, Operation::Create, Operation::ListBatches, Operation::DeleteFile];
 
 /// The room.
 pub struct Dispatcher {
@@ -43,10 +46,11 @@ impl Dispatcher {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
+        let providers = requests::measured(context, providers, CALLS);
         Ok(Self {
             config: context.settings.section("dispatcher")?,
-            metrics: Metrics::new(&context.registry)?,
-            jobs: Jobs::new(&context.store, providers.clone()),
+            metrics: Metrics::new(&context.registry, &providers)?,
+            jobs: Jobs::new(&context.store, providers),
             epoch: context.clock.nonce(),
             context: context.clone(),
         })
@@ -61,6 +65,10 @@ impl Room for Dispatcher {
 
     fn topics(&self) -> Vec<Topic> {
         vec![Topic::Batches, Topic::Retries]
+    }
+
+    fn reasons(&self) -> &'static [&'static str] {
+        Unknown::CODES
     }
 
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {

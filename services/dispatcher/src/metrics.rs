@@ -1,17 +1,23 @@
 //! What the dispatcher counts.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounterVec, Registry};
+use providers::Providers;
+use runtime::metrics::{STAGE_SECONDS, Series};
 
 /// The dispatcher's series, all born at 0.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     batches: IntCounterVec,
-    rows: IntCounter,
-    ambiguous: IntCounter,
+    rows: IntCounterVec,
+    ambiguous: IntCounterVec,
+    fences: IntCounterVec,
+    submissions: Histogram,
 }
 
 /// How a batch attempt left the dispatcher.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// A create was accepted.
     Submitted,
@@ -36,38 +42,94 @@ impl Outcome {
     }
 }
 
+/// What a fence found out about a create whose outcome nobody recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fenced {
+    /// The provider has the batch.
+    Adopted,
+    /// It does not, and the file is gone: it never will.
+    Cleared,
+    /// A list or the deletion failed, which proves nothing: it is tried again.
+    Failed,
+}
+
+impl Fenced {
+    const ALL: [Self; 3] = [Self::Adopted, Self::Cleared, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Cleared => "cleared",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Metrics {
-    /// Registers the series.
+    /// Registers the series, and makes those of these providers.
     ///
     /// # Errors
     /// When a series of one of these names is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let batches = IntCounterVec::new(
-            Opts::new("batchmill_dispatcher_batches_total", "Steps that ended or refused a submission, by outcome."),
-            &["outcome"],
-        )?;
-        let rows = IntCounter::new("batchmill_dispatcher_rows_total", "Rows of accepted creates.")?;
-        let ambiguous = IntCounter::new(
-            "batchmill_dispatcher_ambiguous_creates_total",
-            "Creates whose outcome is unknown; each is resolved by the fence before anything else is sent.",
-        )?;
-        registry.register(Box::new(batches.clone()))?;
-        registry.register(Box::new(rows.clone()))?;
-        registry.register(Box::new(ambiguous.clone()))?;
-        Outcome::ALL.iter().for_each(|outcome| drop(batches.with_label_values(&[outcome.label()])));
-        Ok(Self { batches, rows, ambiguous })
+    pub fn new(registry: &Registry, providers: &Providers) -> Result<Self, prometheus::Error> {
+        let (series, by_outcome) = (Series::of(registry), ["provider", "outcome"]);
+        let metrics = Self {
+            batches: series.counters(
+                "batchmill_dispatcher_batches_total",
+                "Submission-log entries that end a batch attempt's submission or note a refusal (rejected; it may be tried \
+                 again), by outcome.",
+                &by_outcome,
+            )?,
+            rows: series.counters(
+                "batchmill_dispatcher_rows_total",
+                "Rows to be sent of those batch attempts: what was submitted or adopted is paid for.",
+                &by_outcome,
+            )?,
+            ambiguous: series.counters(
+                "batchmill_dispatcher_ambiguous_creates_total",
+                "Creates whose answer was lost: the batch may run. Nothing more is sent for it until the fence has found out.",
+                &["provider"],
+            )?,
+            fences: series.counters(
+                "batchmill_dispatcher_fences_total",
+                "Looks for a batch whose create has no recorded outcome (a lost answer, or a dispatcher that died), by what \
+                 they found; failed ones prove nothing and are repeated.",
+                &by_outcome,
+            )?,
+            submissions: series.histogram(
+                "batchmill_dispatcher_submit_duration_seconds",
+                "Time from the claim of a batch attempt to the provider's acceptance: fence, encoding, upload and create.",
+                STAGE_SECONDS,
+            )?,
+        };
+        for (provider, _) in providers.usable() {
+            metrics.ambiguous.with_label_values(&[provider]);
+            for outcome in Outcome::ALL {
+                metrics.batches.with_label_values(&[provider, outcome.label()]);
+                metrics.rows.with_label_values(&[provider, outcome.label()]);
+            }
+            Fenced::ALL.iter().for_each(|found| drop(metrics.fences.with_label_values(&[provider, found.label()])));
+        }
+        Ok(metrics)
     }
 
-    /// A log entry that ends or refuses a submission was won by us.
-    pub fn record_outcome(&self, outcome: Outcome, rows: u64) {
-        self.batches.with_label_values(&[outcome.label()]).inc();
-        if matches!(outcome, Outcome::Submitted) {
-            self.rows.inc_by(rows);
-        }
+    /// A log entry that ends or refuses a submission of so many rows was won by us.
+    pub fn record_outcome(&self, provider: &str, outcome: Outcome, rows: u64) {
+        self.batches.with_label_values(&[provider, outcome.label()]).inc();
+        self.rows.with_label_values(&[provider, outcome.label()]).inc_by(rows);
     }
 
     /// A create's outcome is unknown.
-    pub fn record_ambiguous(&self) {
-        self.ambiguous.inc();
+    pub fn record_ambiguous(&self, provider: &str) {
+        self.ambiguous.with_label_values(&[provider]).inc();
+    }
+
+    /// A fence ended.
+    pub fn record_fence(&self, provider: &str, found: Fenced) {
+        self.fences.with_label_values(&[provider, found.label()]).inc();
+    }
+
+    /// A create was accepted, and is recorded.
+    pub fn record_submitted(&self, took: Duration) {
+        self.submissions.observe(took.as_secs_f64());
     }
 }

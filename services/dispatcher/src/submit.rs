@@ -15,7 +15,7 @@ use crate::Dispatcher;
 use crate::decide::{self, Next, OpenFile, Stop};
 use crate::encode::Encoding;
 use crate::fence::Fence;
-use crate::metrics::Outcome;
+use crate::metrics::{Fenced, Outcome};
 
 /// How long a loser of a log entry waits at first: the winner is at work.
 const LOSER_WAIT: Duration = Duration::from_millis(500);
@@ -97,8 +97,9 @@ impl Dispatcher {
             return Ok(Turn::Later(loser_wait(tries)));
         }
         faults::crash_point!(DispatcherClaimed);
+        let began = self.context.clock.monotonic();
         if let Some(open) = fence
-            && let Fence::Found(provider_batch) = self.fence(task, &open).await?
+            && let Fence::Found(provider_batch) = self.fenced(task, &open).await?
         {
             self.write(task, seq + 1, SubmissionStep::Submitted { provider_batch, adopted: true }).await?;
             return Ok(Turn::Again);
@@ -114,7 +115,7 @@ impl Dispatcher {
         };
         faults::crash_point!(DispatcherUploaded);
         if faults::is_broken(faults::Mutation::CreateUnrecorded) {
-            return self.create(task, seq + 1, &file.id, tries).await;
+            return self.create(task, seq + 1, &file.id, (began, tries)).await;
         }
         let (file_id, created_at) = (file.id.clone(), file.created_at);
         let recorded = SubmissionStep::File { epoch: self.epoch.clone(), file_id, created_at };
@@ -122,7 +123,19 @@ impl Dispatcher {
             return Ok(Turn::Later(loser_wait(tries)));
         }
         faults::crash_point!(DispatcherRecorded);
-        self.create(task, seq + 2, &file.id, tries).await
+        self.create(task, seq + 2, &file.id, (began, tries)).await
+    }
+
+    /// The fence, counted by what it found.
+    async fn fenced(&self, task: &Task<'_>, open: &OpenFile) -> anyhow::Result<Fence> {
+        let fenced = self.fence(task, open).await;
+        let found = match &fenced {
+            Ok(Fence::Found(_)) => Fenced::Adopted,
+            Ok(Fence::Clear) => Fenced::Cleared,
+            Err(_) => Fenced::Failed,
+        };
+        self.metrics.record_fence(task.job.spec.provider(), found);
+        fenced
     }
 
     async fn upload(&self, task: &Task<'_>) -> anyhow::Result<providers::UploadedFile> {
@@ -158,8 +171,14 @@ impl Dispatcher {
         decide::wait_after_refusal(status, retry_after, tries, limited)
     }
 
-    /// Sends the one create of this file and records what came of it.
-    async fn create(&self, task: &Task<'_>, seq: u32, file_id: &str, tries: u32) -> anyhow::Result<Turn> {
+    /// Sends the one create of this file and records what came of it. `began` is when this try began.
+    async fn create(
+        &self,
+        task: &Task<'_>,
+        seq: u32,
+        file_id: &str,
+        (began, tries): (Duration, u32),
+    ) -> anyhow::Result<Turn> {
         let (job, batch) = (task.job, task.batch);
         let mut created = job.provider.create(file_id, &task.metadata()).await;
         if faults::is_broken(faults::Mutation::RetryCreate) && matches!(created, CreateOutcome::Unknown { .. }) {
@@ -170,7 +189,9 @@ impl Dispatcher {
             CreateOutcome::Accepted(created) => {
                 tracing::info!(job = %job.spec.id, batch = %batch.id, provider_batch = created.id, "submitted");
                 let provider_batch = created.id;
-                self.write(task, seq, SubmissionStep::Submitted { provider_batch, adopted: false }).await?;
+                if self.write(task, seq, SubmissionStep::Submitted { provider_batch, adopted: false }).await? {
+                    self.metrics.record_submitted(self.context.clock.monotonic().saturating_sub(began));
+                }
                 Ok(Turn::Again)
             }
             CreateOutcome::Rejected { status, code, message, retry_after } => {
@@ -180,7 +201,7 @@ impl Dispatcher {
                 Ok(Turn::Later(self.wait_after(status, retry_after, tries)))
             }
             CreateOutcome::Unknown { reason } => {
-                self.metrics.record_ambiguous();
+                self.metrics.record_ambiguous(job.spec.provider());
                 tracing::warn!(job = %job.spec.id, batch = %batch.id, reason, "the create's outcome is unknown");
                 Ok(Turn::Later(decide::growing(AFTER_UNKNOWN, tries)))
             }
@@ -210,7 +231,7 @@ impl Dispatcher {
         let key = keys::submission(&task.job.spec.id, task.batch.id, seq);
         let won = matches!(self.context.store.put_once(&key, &entry).await?, PutOnce::Won);
         if let (true, Some(outcome)) = (won, outcome) {
-            self.metrics.record_outcome(outcome, task.batch.send_rows);
+            self.metrics.record_outcome(task.job.spec.provider(), outcome, task.batch.send_rows);
         }
         Ok(won || faults::is_broken(faults::Mutation::IgnoreLostEntry))
     }

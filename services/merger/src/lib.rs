@@ -48,6 +48,8 @@ struct End {
     batches: u32,
     attempts: u32,
     counts: Counts,
+    /// Rows of the plan.
+    planned_rows: u64,
     tokens: Tokens,
     output: Option<OutputRef>,
     failed_rows: Option<OutputRef>,
@@ -62,7 +64,7 @@ impl Merger {
     pub fn new(context: &Context) -> anyhow::Result<Self> {
         let Config {} = context.settings.section("merger")?;
         Ok(Self {
-            metrics: Metrics::new(&context.registry)?,
+            metrics: Metrics::new(context)?,
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             covered: Mutex::default(),
             context: context.clone(),
@@ -147,7 +149,7 @@ impl Merger {
         };
         match self.context.store.put_once(&keys::end(&job.spec.id), &fact).await? {
             PutOnce::Won => {
-                self.metrics.record_end(&fact.counts, refused);
+                self.metrics.record_end(&fact, end.planned_rows);
                 let (rows, failed) = (fact.counts.rows, fact.counts.failed_rows());
                 tracing::info!(job = %fact.job, refused, rows, failed, "ended");
                 Ok(fact)
@@ -168,8 +170,9 @@ impl Merger {
 
 impl End {
     fn refused(refusal: Refusal) -> Self {
-        let (counts, tokens) = (Counts::default(), Tokens::default());
-        Self { batches: 0, attempts: 0, counts, tokens, output: None, failed_rows: None, refusal: Some(refusal) }
+        let (counts, tokens, planned_rows) = (Counts::default(), Tokens::default(), 0);
+        let (output, failed_rows, refusal) = (None, None, Some(refusal));
+        Self { batches: 0, attempts: 0, counts, planned_rows, tokens, output, failed_rows, refusal }
     }
 }
 

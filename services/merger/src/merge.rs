@@ -57,6 +57,7 @@ impl Merger {
             object: locations.resolve(&job.spec.output.uri, &job.team)?.writer(),
             failed: FailedRows::new(job, table, codec, locations)?,
         };
+        let began = self.context.clock.monotonic();
         let counts = match self.merge_batches(job, rows, batches, attempts, &mut files).await {
             Ok(counts) => counts,
             Err(error) => {
@@ -70,11 +71,13 @@ impl Merger {
         object.write(output.finish()?).await?;
         faults::crash_point!(MergerWritten);
         let written = object.finish().await?;
+        self.metrics.record_merge(self.context.clock.monotonic().saturating_sub(began));
         let output = OutputRef { uri: job.spec.output.uri.clone(), bytes: written.bytes, sha256: written.sha256 };
         Ok(End {
             batches: u32::try_from(batches.len())?,
             attempts: u32::try_from(attempts.iter().map(Vec::len).sum::<usize>())?,
             counts,
+            planned_rows: rows,
             tokens: tokens(attempts.iter().flatten().copied()),
             output: Some(output),
             failed_rows,
@@ -97,7 +100,7 @@ impl Merger {
         }
         let failed = files.failed.rows();
         if !is_conserved(&counts, rows) || failed != counts.failed_rows() {
-            self.metrics.record_contradiction();
+            self.metrics.record_mismatch();
             let id = &job.spec.id;
             anyhow::bail!(
                 "invariant_violation: job {id} planned {rows} rows and merged {counts:?}, {failed} of them as failed rows"
@@ -126,13 +129,13 @@ impl Merger {
         loop {
             let Files { output, failed, .. } = files;
             let merged = cpu::run_blocking_section(|| groups.next(output, failed, &mut zip));
-            let Some(encoded) = merged.inspect_err(|_| self.metrics.record_contradiction())? else { break };
+            let Some(encoded) = merged.inspect_err(|_| self.metrics.record_mismatch())? else { break };
             files.object.write(encoded).await?;
             files.failed.write().await?;
         }
-        let counts = zip.finish()?;
+        let counts = zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
         if counts.rows != batch.data.rows {
-            self.metrics.record_contradiction();
+            self.metrics.record_mismatch();
             let what = format!("{} rows were merged of {}", counts.rows, batch.data.rows);
             return Err(Contradiction { batch: batch.id.number, what }.into());
         }
@@ -175,12 +178,12 @@ impl Merger {
         while left > 0 {
             let now = left.min(WORDS_AT_A_TIME);
             cpu::run_blocking_section(|| {
-                zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_contradiction())?;
+                zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_mismatch())?;
                 spool(&mut file, &writer.take())
             })?;
             left -= now;
         }
-        zip.finish()?;
+        zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
         spool(&mut file, &writer.finish()?)?;
         file.file().rewind()?;
         Ok(file)

@@ -1,7 +1,9 @@
 //! From lines to result rows: the batch data is walked in its own order, each row looks up its line, and what is to be
 //! tried again goes into the next attempt's batch in the same walk. One fact commits both.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::facts::SCHEMA;
 use model::retry::{RetryTable, Tries};
@@ -17,6 +19,7 @@ use tables::result::{ResultRow, ResultWriter, Usage};
 use crate::Poller;
 use crate::decide::{self, Unmentioned};
 use crate::index::Index;
+use crate::metrics::{Collected, Ending};
 use crate::spool::spool;
 use crate::watch::Watched;
 
@@ -24,6 +27,7 @@ use crate::watch::Watched;
 pub(crate) struct Ended {
     pub(crate) provider_batch: Option<String>,
     pub(crate) provider_status: Option<String>,
+    pub(crate) ending: Ending,
     /// The provider's files, output first.
     pub(crate) files: Vec<String>,
     /// How a row fails that no line speaks of.
@@ -38,7 +42,8 @@ impl Ended {
     /// A batch that the provider never had, or has no more.
     pub(crate) fn unsent(unmentioned: Unmentioned, unwanted: bool) -> Self {
         let (files, lost_files_are_gone) = (Vec::new(), false);
-        Self { provider_batch: None, provider_status: None, files, unmentioned, unwanted, lost_files_are_gone }
+        let (provider_batch, provider_status, ending) = (None, None, Ending::Unsent);
+        Self { provider_batch, provider_status, ending, files, unmentioned, unwanted, lost_files_are_gone }
     }
 }
 
@@ -70,6 +75,8 @@ struct Walk<'a> {
     results: ResultWriter,
     next: Option<Next>,
     counts: Counts,
+    /// Of `counts`, the rows that are tried again, by kind.
+    retried: BTreeMap<FailureKind, u64>,
     tokens: Tokens,
     codec: Codec,
     /// The next attempt, should there be one.
@@ -89,7 +96,7 @@ impl Poller {
     /// Accounts for each row and puts the result fact; who loses adopts the winner's.
     pub(crate) async fn collect(&self, watched: &Watched, ended: Ended) -> anyhow::Result<ResultFact> {
         let (job, batch) = (&watched.job, &watched.batch);
-        let store = &self.context.store;
+        let (store, began) = (&self.context.store, self.context.clock.monotonic());
         let data = store.fetch_verified(&batch.data, &self.context.scratch).await?;
         let mut files = Vec::new();
         for file in &ended.files {
@@ -155,13 +162,25 @@ impl Poller {
             next,
         };
         faults::crash_point!(PollerStored);
-        self.put(job, fact).await
+        let fact = self.put(watched, &ended, &walk.retried, fact).await?;
+        self.metrics.record_collection(self.context.clock.monotonic().saturating_sub(began));
+        Ok(fact)
     }
 
-    async fn put(&self, job: &Job, fact: ResultFact) -> anyhow::Result<ResultFact> {
+    async fn put(
+        &self,
+        watched: &Watched,
+        ended: &Ended,
+        retried: &BTreeMap<FailureKind, u64>,
+        fact: ResultFact,
+    ) -> anyhow::Result<ResultFact> {
+        let job = &watched.job;
         match self.context.store.put_once(&keys::result(&job.spec.id, fact.id), &fact).await? {
             PutOnce::Won => {
-                self.metrics.record_collected(&fact.counts, &fact.tokens, fact.unknown_ids, fact.duplicates);
+                let turnaround =
+                    Duration::try_from(fact.collected_at.duration_since(watched.last.at)).unwrap_or_default();
+                let (spec, team, ending) = (&job.spec, &job.team, ended.ending);
+                self.metrics.record_collected(&Collected { spec, team, fact: &fact, retried, ending, turnaround });
                 let (rows, retried) = (fact.counts.rows, fact.counts.retried);
                 tracing::info!(job = %job.spec.id, batch = %fact.id, rows, retried, "collected");
                 Ok(fact)
@@ -186,6 +205,7 @@ impl Poller {
             results: ResultWriter::new(&job.spec.id, batch.id, self.codec)?,
             next: None,
             counts: Counts::default(),
+            retried: BTreeMap::new(),
             tokens: Tokens::default(),
             codec,
             next_id: BatchId { attempt: batch.id.attempt + 1, ..batch.id },
@@ -255,6 +275,9 @@ impl Walk<'_> {
             tries: settled.tries.total(),
         })?;
         self.counts.record(settled.status, settled.kind);
+        if let (RowStatus::Retried, Some(kind)) = (settled.status, settled.kind) {
+            *self.retried.entry(kind).or_default() += 1;
+        }
         self.tokens += settled.tokens.unwrap_or_default();
         Ok(())
     }

@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex};
 
 use events::{Event, Topic};
 use model::{BatchId, JobId};
-use providers::Providers;
-use requests::Jobs;
+use providers::{Operation, Providers};
+use requests::{Jobs, Unknown};
 use runtime::{Context, Outbox, Reason, Received, Room, Verdict};
 use tables::batch::Codec;
 
@@ -32,6 +32,17 @@ pub use config::Config;
 use metrics::Metrics;
 use views::Views;
 use watch::Watched;
+
+/// The calls that it makes of a provider, those of cleaning up among them.
+const CALLS: &[Operation] = &[
+    Operation::Get,
+    Operation::ListBatches,
+    Operation::Cancel,
+    Operation::FileBytes,
+    Operation::Download,
+    Operation::ListFiles,
+    Operation::DeleteFile,
+];
 
 /// The room.
 pub struct Poller {
@@ -53,11 +64,12 @@ impl Poller {
     /// # Errors
     /// When a setting is wrong.
     pub fn new(context: &Context, providers: &Providers) -> anyhow::Result<Self> {
+        let providers = requests::measured(context, providers, CALLS);
         Ok(Self {
             config: context.settings.section("poller")?,
-            metrics: Metrics::new(&context.registry)?,
-            providers: providers.clone(),
+            metrics: Metrics::new(context, &providers)?,
             jobs: Jobs::new(&context.store, providers.clone()),
+            providers,
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
             watched: Mutex::default(),
             views: Views::default(),
@@ -74,6 +86,10 @@ impl Room for Poller {
 
     fn topics(&self) -> Vec<Topic> {
         vec![Topic::Submissions]
+    }
+
+    fn reasons(&self) -> &'static [&'static str] {
+        Unknown::CODES
     }
 
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {

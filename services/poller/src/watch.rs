@@ -14,6 +14,7 @@ use runtime::{Outbox, Reason, Verdict};
 use crate::Poller;
 use crate::collect::Ended;
 use crate::decide::{self, Look, Unmentioned};
+use crate::metrics::Ending;
 
 /// How many batch attempts are remembered at most.
 const MOST_WATCHED: usize = 10_000;
@@ -23,7 +24,7 @@ pub(crate) struct Watched {
     pub(crate) job: Arc<Job>,
     pub(crate) batch: BatchRef,
     /// The last entry of its submission log.
-    step: SubmissionStep,
+    pub(crate) last: SubmissionEntry,
     looks: AtomicU32,
     fileless_looks: AtomicU32,
     /// Looks that showed an ended batch, and were followed by a failed collection.
@@ -82,6 +83,7 @@ impl Poller {
     /// its rows are on their way.
     async fn announce(&self, job: &JobId, fact: &ResultFact, out: &Outbox) -> anyhow::Result<Verdict> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&(job.clone(), fact.id));
+        self.metrics.at_provider.record_gone((job, fact.id));
         if let Some(next) = &fact.next {
             out.emit(Event::BatchReady(BatchReady { job: job.clone(), batch: next.clone() })).await?;
             faults::crash_point!(PollerRetried);
@@ -106,9 +108,10 @@ impl Poller {
             Ok(batch) => batch,
             Err(unknown) => return Ok(nothing(unknown)),
         };
-        let Some(step) = self.last_step(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
+        let Some(last) = self.last_entry(&job.spec.id, id).await? else { return Ok(Known::NotDispatched) };
+        self.metrics.met(&job.spec, &job.team);
         let (looks, fileless_looks, final_looks, unwanted_looks) = Default::default();
-        let watched = Arc::new(Watched { job, batch, step, looks, fileless_looks, final_looks, unwanted_looks });
+        let watched = Arc::new(Watched { job, batch, last, looks, fileless_looks, final_looks, unwanted_looks });
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_WATCHED {
             // What went to another process stays behind; what is still ours is looked up again.
@@ -119,23 +122,23 @@ impl Poller {
         Ok(Known::Watched(watched))
     }
 
-    /// The step that ended a submission log; none if it has not ended.
-    async fn last_step(&self, job: &JobId, id: BatchId) -> anyhow::Result<Option<SubmissionStep>> {
+    /// The entry that ended a submission log; none if it has not ended.
+    async fn last_entry(&self, job: &JobId, id: BatchId) -> anyhow::Result<Option<SubmissionEntry>> {
         let store = &self.context.store;
         let entries = u32::try_from(store.list(&keys::submission_log(job, id)).await?.len())?;
         if entries == 0 {
             return Ok(None);
         }
-        let last =
-            store.get_json::<SubmissionEntry>(&keys::submission(job, id, entries)).await?.map(|entry| entry.step);
-        let ends =
-            |step: &SubmissionStep| matches!(step, SubmissionStep::Submitted { .. } | SubmissionStep::Unsent { .. });
+        let last = store.get_json::<SubmissionEntry>(&keys::submission(job, id, entries)).await?;
+        let ends = |entry: &SubmissionEntry| {
+            matches!(entry.step, SubmissionStep::Submitted { .. } | SubmissionStep::Unsent { .. })
+        };
         Ok(last.filter(ends))
     }
 
     async fn look(&self, watched: &Watched) -> anyhow::Result<Seen> {
         let unwanted = self.unwanted(watched).await?;
-        let id = match &watched.step {
+        let id = match &watched.last.step {
             SubmissionStep::Submitted { provider_batch, .. } => provider_batch,
             SubmissionStep::Unsent { kind, message } => {
                 return Ok(Seen::Ended(Ended::unsent(decide::unsent(*kind, message), unwanted.is_some())));
@@ -143,7 +146,7 @@ impl Poller {
             _ => anyhow::bail!("a submission log is taken for ended that has not"),
         };
         let provider = &watched.job.provider;
-        self.metrics.record_look();
+        self.note_look(watched);
         let looks = watched.looks.fetch_add(1, Ordering::Relaxed) + 1;
         let wait = provider.poll_schedule().after(looks);
         let waiting = self.watched.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -157,11 +160,26 @@ impl Poller {
                     kind: FailureKind::Missing,
                     message: format!("the provider lost the batch: {message}"),
                 };
-                return Ok(Seen::Ended(Ended { provider_batch: Some(id.clone()), ..Ended::unsent(rows, true) }));
+                return Ok(Seen::Ended(Ended {
+                    provider_batch: Some(id.clone()),
+                    ending: Ending::Lost,
+                    ..Ended::unsent(rows, true)
+                }));
             }
             Err(error) => return Err(error.into()),
         };
         self.judge(watched, &batch, unwanted, wait).await
+    }
+
+    /// A look begins: the batch is at the provider, as far as we know.
+    fn note_look(&self, watched: &Watched) {
+        let (spec, schedule) = (&watched.job.spec, watched.job.provider.poll_schedule());
+        let retry = Duration::from_millis(self.context.common.work_loop.retry_max_ms);
+        // Jitter and a busy room make a look late; one that fails is repeated sooner.
+        let patience = 2 * (schedule.after(u32::MAX) + retry);
+        let batch = (&spec.id, watched.batch.id);
+        self.metrics.record_look(spec.provider());
+        self.metrics.at_provider.record_waiting(batch, spec.provider(), watched.last.at, patience);
     }
 
     async fn judge(
@@ -175,7 +193,9 @@ impl Poller {
             Some(_) => watched.unwanted_looks.fetch_add(1, Ordering::Relaxed) + 1,
             None => 0,
         };
-        let look = decide::give_up(batch, unwanted_looks).map(Look::Collect);
+        let given_up = decide::give_up(batch, unwanted_looks);
+        let ending = if given_up.is_some() { Ending::GivenUp } else { Ending::of(batch.status) };
+        let look = given_up.map(Look::Collect);
         match look
             .unwrap_or_else(|| decide::look(batch, unwanted.is_some(), watched.fileless_looks.load(Ordering::Relaxed)))
         {
@@ -202,6 +222,7 @@ impl Poller {
                 Ok(Seen::Ended(Ended {
                     provider_batch: Some(batch.id.clone()),
                     provider_status: Some(batch.raw_status.clone()),
+                    ending,
                     files: files_of(batch),
                     unmentioned: rows,
                     unwanted: unwanted.is_some(),

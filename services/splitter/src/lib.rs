@@ -28,6 +28,9 @@ use tables::batch::Codec;
 pub use config::Config;
 use metrics::Metrics;
 
+/// The code of a job whose id is another's.
+const ID_CONFLICT: &str = "job_id_conflict";
+
 /// The room.
 pub struct Splitter {
     context: Context,
@@ -67,7 +70,7 @@ impl Splitter {
 
     async fn split(&self, spec: &JobSpec, team: &Team, out: &Outbox) -> anyhow::Result<Verdict> {
         if let Some(conflict) = self.conflict(spec, team).await? {
-            return Ok(Verdict::Reject(Reason { code: "job_id_conflict", message: conflict }));
+            return Ok(Verdict::Reject(Reason { code: ID_CONFLICT, message: conflict }));
         }
         let store = &self.context.store;
         if let Some(end) = store.get_json::<EndFact>(&keys::end(&spec.id)).await? {
@@ -88,6 +91,7 @@ impl Splitter {
 
     /// Makes the plan and puts it; who loses adopts the winner's.
     async fn plan(&self, spec: &JobSpec, team: &Team) -> anyhow::Result<PlanFact> {
+        let began = self.context.clock.monotonic();
         let outcome = match self.plan_outcome(spec, team).await {
             Ok(outcome) => outcome,
             Err(Stop::Refused(refusal)) => PlanOutcome::Refused { refusal },
@@ -99,7 +103,7 @@ impl Splitter {
             PutOnce::Won => {
                 faults::crash_point!(SplitterPlanned);
                 let refused = matches!(plan.outcome, PlanOutcome::Refused { .. });
-                self.metrics.record_plan(refused);
+                self.metrics.record_plan(refused, clock.monotonic().saturating_sub(began));
                 tracing::info!(job = %spec.id, refused, "planned");
                 Ok(plan)
             }
@@ -179,6 +183,10 @@ impl Room for Splitter {
 
     fn topics(&self) -> Vec<Topic> {
         vec![Topic::Jobs]
+    }
+
+    fn reasons(&self) -> &'static [&'static str] {
+        &[ID_CONFLICT]
     }
 
     async fn handle(&self, received: &Received, out: &Outbox) -> anyhow::Result<Verdict> {

@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The broker didn't answer, or can't serve this now. Try again; the outcome of what was asked is unknown.
     #[error(
-        "{what}: the Kafka broker can't be reached or can't serve it now: {reason}; try again, and check `kafka.brokers` if it stays so"
+        "{what}: the Kafka broker can't be reached or can't serve it now: {reason}; try again, and check `kafka.brokers` and `kafka.properties` if it stays so"
     )]
     Unreachable {
         /// What was tried.

@@ -100,6 +100,23 @@ pub enum Poison {
 }
 
 impl Poison {
+    /// Every stable code.
+    pub const CODES: &'static [&'static str] = &[
+        "tombstone",
+        "too_large",
+        "not_json",
+        "not_cloudevent",
+        "batch_mode",
+        "unsupported_specversion",
+        "unsupported_content_type",
+        "missing_attribute",
+        "invalid_attribute",
+        "unknown_type",
+        "wrong_topic",
+        "wrong_key",
+        "invalid_data",
+    ];
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -125,4 +142,30 @@ impl Poison {
 pub(crate) fn shorten(text: &str, bytes: usize) -> String {
     let cut = text.floor_char_boundary(bytes);
     if cut == text.len() { text.to_owned() } else { format!("{}…", &text[..cut]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_list() {
+        let (topic, kind, text) = (Topic::Jobs, Kind::JobSubmitted, String::new);
+        let all = [
+            Poison::Tombstone,
+            Poison::TooLarge { what: "it", bytes: 2, limit: 1 },
+            Poison::NotJson { message: text() },
+            Poison::NotCloudEvent { topic },
+            Poison::BatchMode,
+            Poison::UnsupportedSpecversion { found: text() },
+            Poison::UnsupportedContentType { found: text() },
+            Poison::MissingAttribute { name: "id" },
+            Poison::InvalidAttribute { name: "id", message: text() },
+            Poison::UnknownType { found: text() },
+            Poison::WrongTopic { kind, topic, right: topic },
+            Poison::WrongKey { right: text() },
+            Poison::InvalidData { kind, message: text() },
+        ];
+        assert_eq!(all.each_ref().map(Poison::code), Poison::CODES);
+    }
 }

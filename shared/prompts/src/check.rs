@@ -11,7 +11,7 @@ use minijinja::machinery::{Span, parse};
 use minijinja::value::Value;
 use minijinja::{Environment, State};
 
-use crate::{NAME, Piece, TemplateError};
+use crate::{NAME, Piece, TemplateError, budget};
 
 /// Names that are there without a column.
 const FUNCTIONS: [&str; 3] = ["range", "dict", "namespace"];
@@ -277,7 +277,7 @@ impl Checker<'_> {
     /// minijinja looks filters and tests up only when they run; here it is asked beforehand, by its own tests for them.
     fn known(&mut self, what: &'static str, name: &str, span: Span) -> Checked {
         match self.state.perform_test(what, &[Value::from(name)]) {
-            Ok(true) => Ok(()),
+            Ok(true) if !budget::is_own(name) => Ok(()),
             _ => invalid(format!("there is no {what} '{name}'"), span),
         }
     }
@@ -305,9 +305,21 @@ fn row_column(expression: &Expr<'_>) -> Option<(String, Span)> {
     match expression {
         Expr::GetAttr(attribute) if is_row(&attribute.expr) => Some((attribute.name.to_owned(), attribute.span())),
         Expr::GetItem(item) if is_row(&item.expr) => {
-            let name = item.subscript_expr.as_const()?;
+            let name = constant(&item.subscript_expr)?;
             // A constant that is no text (`row[0]`) names no column either; it is refused by its own spelling.
             Some((name.as_str().map_or_else(|| name.to_string(), str::to_owned), item.span()))
+        }
+        _ => None,
+    }
+}
+
+/// The value of a constant subscript. minijinja's own folding would also repeat a text a hundred million times.
+fn constant(expression: &Expr<'_>) -> Option<Value> {
+    match expression {
+        Expr::Const(constant) => Some(constant.value.clone()),
+        Expr::UnaryOp(operation) if matches!(operation.expr, Expr::Const(_)) => expression.as_const(),
+        Expr::BinOp(operation) if matches!(operation.op, BinOpKind::Concat) => {
+            Some(Value::from(format!("{}{}", constant(&operation.left)?, constant(&operation.right)?)))
         }
         _ => None,
     }

@@ -63,6 +63,14 @@ pub enum RenderError {
         /// The most steps.
         limit: u64,
     },
+    /// The template builds too many or too long texts and lists on its way to the prompt.
+    #[error(
+        "the template builds more than {limit} bytes of texts and lists for this row: shorten its loops, and join texts once instead of step by step"
+    )]
+    TooMuchBuilt {
+        /// The most bytes.
+        limit: usize,
+    },
     /// The prompt is too long.
     #[error("the rendered prompt is longer than {limit} bytes: no model takes as much")]
     TooLarge {

@@ -5,6 +5,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 use crate::values::{is_none, write_dynamic};
+use crate::{MAX_PROMPT_BYTES, budget};
 
 /// How deep values may be nested: deeper than any table's types, and shallow enough for the stack.
 const MAX_DEPTH: usize = 128;
@@ -27,6 +28,9 @@ pub(crate) fn write_compact(value: &Value, out: &mut String) -> Result<(), Error
 }
 
 fn write(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> Result<(), Error> {
+    if out.len() > MAX_PROMPT_BYTES {
+        return Err(budget::exceed(budget::Exceeded::Prompt));
+    }
     if depth > MAX_DEPTH {
         return Err(Error::new(ErrorKind::InvalidOperation, "a value is nested too deep for JSON"));
     }

@@ -29,30 +29,44 @@
 //! without minijinja; a property test holds both ways to one output.
 //!
 //! Deliberately lacking: includes, imports and loaders (a template is all there is), randomness and the time of day (a row
-//! renders the same on every machine), `debug()`. A template's work is bounded by [`MAX_STEPS`] and its output by
-//! [`MAX_PROMPT_BYTES`]; texts that it builds in between are bounded only by these steps.
+//! renders the same on every machine), `debug()`.
+//!
+//! **Bounds.** A template comes from outside, so a row that asks for too much fails alone: a template's work is bounded by
+//! [`MAX_STEPS`], its output by [`MAX_PROMPT_BYTES`], and the texts and lists that it builds in between by
+//! [`MAX_BUILT_BYTES`] (`budget` says what is counted). minijinja has no such account, so `rewrite` puts filters that keep
+//! it into the template before minijinja compiles it; a property test holds that this changes nothing that renders. One
+//! rendering needs at most a few times these bounds, beside the row's own values.
 
 mod bounded;
+mod budget;
 mod check;
 mod error;
 mod json;
+mod levels;
 mod nesting;
+mod operations;
+mod print;
+mod rewrite;
 mod values;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use model::spec::Request;
 
+use budget::Exceeded;
 pub use error::{RenderError, TemplateError};
 
 /// The most bytes of one rendered prompt, 16 MiB: more than any model's context holds.
 pub const MAX_PROMPT_BYTES: usize = 16 * 1024 * 1024;
 /// The most steps (minijinja instructions) of one rendering. A loop over ten thousand items takes about a hundred thousand.
 pub const MAX_STEPS: u64 = 5_000_000;
+/// The most bytes of texts and lists that one rendering builds in between, 64 MiB. See `budget` for what is counted.
+pub const MAX_BUILT_BYTES: usize = 64 * 1024 * 1024;
 
 const NAME: &str = "template";
 
@@ -110,10 +124,11 @@ impl Template {
     fn compile_with(request: &Request, columns: &[String], always_full: bool) -> Result<Self, TemplateError> {
         let mut environment = environment()?;
         nesting::check(&request.template, environment.syntax().clone())?;
-        environment
-            .add_template_owned(NAME, request.template.clone())
-            .map_err(|error| TemplateError::from_syntax(&error))?;
         let found = check::check(&request.template, &environment, columns)?;
+        if always_full || found.plain.is_none() {
+            let template = rewrite::rewrite(&request.template, environment.syntax())?;
+            environment.add_template_owned(NAME, template).map_err(|error| TemplateError::from_syntax(&error))?;
+        }
         let places: HashMap<usize, usize> =
             found.columns.iter().enumerate().map(|(place, column)| (*column, place)).collect();
         let joined = found.plain.filter(|_| !always_full).map(|pieces| {
@@ -189,9 +204,15 @@ impl Template {
         let template = environment.get_template(NAME).map_err(|error| RenderError::from_minijinja(&error))?;
         let context = values::context(Arc::clone(&self.names), values);
         let mut sink = Capped { bytes: std::mem::take(out).into_bytes(), full: false };
-        let result = template.render_captured_to(context, &mut sink);
-        if sink.full {
-            return Err(RenderError::TooLarge { limit: MAX_PROMPT_BYTES });
+        budget::start();
+        // minijinja panics over a few mistakes (`loop.cycle()`, an empty text backwards). They are the row's, not the process's.
+        let result = catch_unwind(AssertUnwindSafe(|| template.render_captured_to(context, &mut sink).map(drop)))
+            .map_err(|_| RenderError::Failed { message: "minijinja can't calculate this".to_owned(), line: None })?;
+        match budget::exceeded() {
+            _ if sink.full => return Err(RenderError::TooLarge { limit: MAX_PROMPT_BYTES }),
+            Some(Exceeded::Prompt) => return Err(RenderError::TooLarge { limit: MAX_PROMPT_BYTES }),
+            Some(Exceeded::Built) => return Err(RenderError::TooMuchBuilt { limit: MAX_BUILT_BYTES }),
+            None => {}
         }
         result.map_err(|error| match error.kind() {
             ErrorKind::OutOfFuel => RenderError::TooMuchWork { limit: MAX_STEPS },
@@ -241,16 +262,18 @@ fn environment() -> Result<Environment<'static>, TemplateError> {
             return Err(minijinja::Error::from(ErrorKind::UndefinedError));
         }
         if let Some(text) = value.as_str() {
+            budget::charge(text.len())?;
             return Ok(out.write_str(text)?);
         }
         let mut text = String::new();
         values::write_dynamic(value, &mut text)?;
+        budget::charge(text.len())?;
         Ok(out.write_str(&text)?)
     });
     environment.remove_global("debug");
     environment.remove_filter("pprint");
     bounded::add(&mut environment);
-    environment.add_filter("tojson", json::tojson);
+    budget::add(&mut environment);
     environment.add_test("none", values::is_none);
     Ok(environment)
 }
@@ -271,5 +294,9 @@ fn write_float(number: f64, out: &mut String) {
     }
 }
 
+#[cfg(test)]
+mod holes;
+#[cfg(test)]
+mod sameness;
 #[cfg(test)]
 mod tests;

@@ -15,10 +15,12 @@
 //! and any knowledge of jobs.
 
 pub mod conformance;
+pub mod observe;
 pub mod openai;
 pub mod provider;
 pub mod registry;
 
+pub use observe::{CallOutcome, Observer, Operation};
 pub use provider::{
     Answer, BadLine, BatchError, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError,
     Error, FileEntry, FilePage, Limits, Outcome, Page, Provider, ProviderBatch, Result, UploadedFile,

@@ -8,6 +8,7 @@ use model::{JobSpec, Refusal, RefusalCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::observe::{Observed, Observer};
 use crate::openai::Client;
 use crate::provider::{Class, Provider};
 
@@ -159,6 +160,19 @@ impl Providers {
     #[must_use]
     pub fn of_map(providers: BTreeMap<String, Arc<dyn Provider>>) -> Self {
         Self { opened: providers.into_iter().map(|(name, provider)| (name, Ok(provider))).collect() }
+    }
+
+    /// The same, of whose calls the observer hears.
+    #[must_use]
+    pub fn observed_by(&self, observer: &Arc<dyn Observer>) -> Self {
+        let observed = |(name, opened): (&String, &Result<Arc<dyn Provider>, UnsupportedProvider>)| {
+            let opened = opened.clone().map(|inner| {
+                let (name, observer) = (name.clone(), Arc::clone(observer));
+                Arc::new(Observed { name, inner, observer }) as Arc<dyn Provider>
+            });
+            (name.clone(), opened)
+        };
+        Self { opened: self.opened.iter().map(observed).collect() }
     }
 
     /// Those that can be used, by name.

@@ -52,6 +52,9 @@ pub enum Unknown {
 }
 
 impl Unknown {
+    /// Every stable code.
+    pub const CODES: &'static [&'static str] = &["unknown_job", "unknown_batch", "unknown_provider"];
+
     /// The stable code for the dead letter.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -9,6 +9,7 @@
 //! A row that can't become a request is a [`LocalFailure`]: it is carried through the pipeline, never sent, and fails
 //! alone.
 
+mod calls;
 mod job;
 
 use arrow::record_batch::RecordBatch;
@@ -17,6 +18,7 @@ use prompts::Template;
 use providers::{Encode, Provider};
 use tables::RowValues;
 
+pub use calls::measured;
 pub use job::{Job, Jobs, Unknown};
 
 /// Why a row can't be sent.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
+use crate::metrics::BusOperation;
 
 /// How old an answer of bus and store may be.
 const CACHED_FOR: Duration = Duration::from_secs(5);
@@ -103,7 +104,11 @@ impl Admin {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        self.context.bus.probe().await.map_err(|error| error.to_string())?;
+        let counted = |error: bus::Error| {
+            self.context.bus_metrics.record_error(BusOperation::Probe, &error);
+            error.to_string()
+        };
+        self.context.bus.probe().await.map_err(counted)?;
         // Any answer will do; that there is no such object is one.
         self.context.store.exists("probe/ready").await.map(|_| ()).map_err(|error| error.to_string())
     }
@@ -148,7 +153,8 @@ mod tests {
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".to_owned()));
         assert_eq!(get(address, "/readyz").await, (200, "ready\n".to_owned()));
         assert_eq!(get(address, "/version").await, (200, format!("{}\n", env!("CARGO_PKG_VERSION"))));
-        context.metrics.born("splitter", &["batchmill.jobs.v1".to_owned()]);
+        let at = crate::metrics::At { room: "splitter", topic: "batchmill.jobs.v1", group: "batchmill-splitter" };
+        context.metrics.born(at, std::iter::empty());
         let (status, text) = get(address, "/metrics").await;
         assert_eq!(status, 200);
         assert!(

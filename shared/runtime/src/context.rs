@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::locations::Locations;
-use crate::metrics::LoopMetrics;
+use crate::metrics::{BusMetrics, Labels, LoopMetrics, ProviderCalls, StoreMetrics, build_info};
 use crate::scratch::Scratch;
 use crate::settings::{Common, Settings};
 use crate::store::Store;
@@ -58,7 +58,12 @@ pub struct Context {
     pub reconcile: Reconcile,
     /// Cancelled when the process is to stop. Long handlers may look at it and make a checkpoint.
     pub shutdown: CancellationToken,
+    /// The labels of metrics whose values callers choose.
+    pub labels: Labels,
+    /// Durations of calls to providers.
+    pub provider_calls: ProviderCalls,
     pub(crate) metrics: LoopMetrics,
+    pub(crate) bus_metrics: BusMetrics,
     pub(crate) health: Arc<Health>,
     pub(crate) gates: Arc<Gates>,
 }
@@ -122,16 +127,19 @@ impl Context {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let metrics = LoopMetrics::new(&registry)?;
+        build_info(&registry)?;
+        let (metrics, bus_metrics) = (LoopMetrics::new(&registry)?, BusMetrics::new(&registry)?);
         let reconcile = if matches!(bus, Bus::Memory(_)) { Reconcile::AtStart } else { Reconcile::Periodic };
         let common = Arc::new(common);
-        let gates = Gates::new(&common, &topics, &bus, &clock, &metrics, &shutdown);
+        let gates = Gates::new(&common, &topics, &bus, &clock, (&metrics, &bus_metrics), &shutdown);
         Ok(Self {
             clock,
-            store: store.counted_by(metrics.puts()),
+            store: store.counted_by(StoreMetrics::new(&registry)?),
             bus,
             scratch,
             settings: Arc::new(settings),
+            labels: Labels::new(&common),
+            provider_calls: ProviderCalls::new(&registry)?,
             common,
             registry,
             locations,
@@ -139,6 +147,7 @@ impl Context {
             reconcile,
             shutdown,
             metrics,
+            bus_metrics,
             health: Arc::default(),
             gates: Arc::new(gates),
         })

@@ -23,6 +23,12 @@ pub trait Room: Send + Sync + 'static {
         false
     }
 
+    /// The codes of the [`Reason`]s that it refuses events for, beside `unexpected_event`: the series of their dead letters are
+    /// there before the first of them is.
+    fn reasons(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Handles an event. Redelivery is normal, so it first looks whether its fact exists, and then only emits again.
     ///
     /// It may be cancelled at any await, when its partition goes to another member or a drain takes too long.
@@ -56,6 +62,9 @@ pub enum Verdict {
     Reject(Reason),
 }
 
+/// The code of an event that a room has no use for.
+pub(crate) const UNEXPECTED: &str = "unexpected_event";
+
 /// Why an event was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
@@ -75,7 +84,7 @@ impl Reason {
     /// The reason for an event that this room has no use for, though its topic carries it.
     #[must_use]
     pub fn unexpected(event: &Event) -> Self {
-        Self::new("unexpected_event", format!("this room does not handle {}", event.kind().name()))
+        Self::new(UNEXPECTED, format!("this room does not handle {}", event.kind().name()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::room::Room;
 use crate::settings::{Common, Settings};
 use crate::work_loop::Loop;
-use crate::{admin, log, probe, reconcile};
+use crate::{admin, lag, log, probe, reconcile};
 
 /// The sections that one settings file for all services may have, beside those of this crate.
 const SECTIONS: &[&str] = &["splitter", "dispatcher", "poller", "merger", "simulator", "providers", "front"];
@@ -154,9 +154,10 @@ pub async fn run_rooms(context: Context, rooms: Vec<Arc<dyn Room>>) -> anyhow::R
         loops.spawn(one.run());
     }
     // In a set of its own, so that it ends with this future, as the loops do.
-    let mut reconciler = JoinSet::new();
-    reconciler.spawn(reconcile::keep_reconciling(context.clone()));
-    reconciler.spawn(reconcile::keep_cleaning(context.clone(), rooms));
+    let mut beside = JoinSet::new();
+    beside.spawn(reconcile::keep_reconciling(context.clone()));
+    beside.spawn(lag::keep_reading_lag(context.clone(), rooms.clone()));
+    beside.spawn(reconcile::keep_cleaning(context.clone(), rooms));
     let mut first_failure = None;
     while let Some(ended) = loops.join_next().await {
         let ended = ended.context("a room's loop panicked").and_then(|ended| ended);
@@ -166,7 +167,7 @@ pub async fn run_rooms(context: Context, rooms: Vec<Arc<dyn Room>>) -> anyhow::R
             first_failure.get_or_insert(error);
         }
     }
-    reconciler.shutdown().await;
+    beside.shutdown().await;
     first_failure.map_or(Ok(()), Err)
 }
 

@@ -64,7 +64,7 @@ fn creates() -> Vec<Case> {
         .paid([2; 4]),
         Case::new(
             "NOT COVERED: a delete is answered with 404, the file is still there, and a late create is accepted for it",
-            json!([late(6_000), nth(1, json!({"fault": "delete_not_found", "done": false}))]),
+            json!([late(12_000), nth(1, json!({"fault": "delete_not_found", "done": false}))]),
         )
         .patience(impatient)
         .sent(TWICE)

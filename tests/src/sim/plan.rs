@@ -90,6 +90,8 @@ fn settings(chance: &Chance) -> Vec<(String, String)> {
         ("loop.max_running".to_owned(), chance.between(1, 4)),
         ("loop.retry_max_ms".to_owned(), chance.between(2_000, 60_000)),
         ("loop.reconcile_after_seconds".to_owned(), chance.between(20, 300)),
+        // Nobody looks at it, and each reading would be one more chance.
+        ("metrics.lag_seconds".to_owned(), 0),
         ("splitter.deadline_hours".to_owned(), *chance.pick(&[1, 72, 72, 72])),
     ];
     if chance.hits(150) {

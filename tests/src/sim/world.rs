@@ -289,7 +289,7 @@ impl World {
     fn hear_alarms(&self, context: &Context, gate: &Gate) {
         for family in context.registry.gather() {
             let (of_all, of_panics) = match family.name() {
-                "batchmill_merger_contradictions_total" | "batchmill_loop_dead_letters_total" => (true, false),
+                "batchmill_merger_conservation_mismatches_total" | "batchmill_loop_dead_letters_total" => (true, false),
                 "batchmill_loop_events_total" => (false, true),
                 _ => continue,
             };

@@ -85,15 +85,19 @@ impl KafkaBus {
             }
             _ => fault::of(&format!("sending to topic `{}`", out.topic), &out.topic, &error),
         });
-        if sent.as_ref().is_err_and(Error::is_transient) {
-            let bus = self.clone();
-            // Nobody waits for it: the caller sends again.
-            drop(tokio::task::spawn_blocking(move || bus.revive_producer()));
-        }
+        self.revive_after(&sent);
         sent
     }
 
-    /// After a call that found no broker: helps the producer, unless that is being done already.
+    /// After a call that found no broker: helps the producer, in the background, since the caller will call again.
+    fn revive_after<T>(&self, answer: &Result<T>) {
+        if answer.as_ref().is_err_and(Error::is_transient) {
+            let bus = self.clone();
+            drop(tokio::task::spawn_blocking(move || bus.revive_producer()));
+        }
+    }
+
+    /// Helps the producer, unless that is being done already.
     fn revive_producer(&self) {
         let mut outage = match self.0.outage.try_lock() {
             Ok(outage) => outage,
@@ -267,14 +271,13 @@ impl KafkaBus {
 
     pub(crate) async fn probe(&self) -> Result<()> {
         let (bus, what) = (self.clone(), "asking for the cluster's metadata");
-        blocking(what, move || {
+        let answer = blocking(what, move || {
             let metadata = bus.0.producer.client().fetch_metadata(None, bus.0.settings.request_timeout);
-            metadata.map(drop).map_err(|error| {
-                bus.revive_producer();
-                fault::of(what, "", &error)
-            })
+            metadata.map(drop).map_err(|error| fault::of(what, "", &error))
         })
-        .await
+        .await;
+        self.revive_after(&answer);
+        answer
     }
 
     pub(crate) async fn flush(&self) -> Result<()> {

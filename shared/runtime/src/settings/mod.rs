@@ -30,8 +30,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::{Error, Origin, Result};
 pub use sections::{
-    Admin, Backpressure, Common, Kafka, LocationRules, Log, LogFormat, Loop, Marks, ScratchSpace, Secret,
-    StoreSettings, TeamLocations,
+    Admin, Backpressure, Common, Kafka, LocationRules, Log, LogFormat, Loop, Marks, MetricsSettings, ScratchSpace,
+    Secret, StoreSettings, TeamLocations,
 };
 
 use node::Node;

@@ -290,6 +290,22 @@ impl Default for Cleanup {
     }
 }
 
+/// `[metrics]`: what the metrics may cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricsSettings {
+    /// How often a service reads its own lag, in seconds; 0: never.
+    pub lag_seconds: u64,
+    /// How many teams, and how many models, are labels of their own; the rest count as `other`.
+    pub max_label_values: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { lag_seconds: 15, max_label_values: 100 }
+    }
+}
+
 /// All sections of this module, read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Common {
@@ -311,6 +327,8 @@ pub struct Common {
     pub backpressure: Backpressure,
     /// `[cleanup]`
     pub cleanup: Cleanup,
+    /// `[metrics]`
+    pub metrics: MetricsSettings,
 }
 
 impl Common {
@@ -329,6 +347,7 @@ impl Common {
             scratch: settings.declare("scratch")?,
             backpressure: settings.declare("backpressure")?,
             cleanup: settings.declare("cleanup")?,
+            metrics: settings.declare("metrics")?,
         })
     }
 }

@@ -14,8 +14,17 @@ const ENV_PREFIX: &str = "BATCHMILL__";
 const FOREIGN_NAMES: &str = "properties";
 
 /// A key that ends in one of these is a secret.
-const SECRET_ENDS: &[&str] =
-    &["api_key", "password", "secret", "secret_access_key", "access_key_id", "session_token", "auth_token", "key.pem"];
+const SECRET_ENDS: &[&str] = &[
+    "api_key",
+    "password",
+    "passphrase",
+    "secret",
+    "secret_access_key",
+    "access_key_id",
+    "session_token",
+    "auth_token",
+    "key.pem",
+];
 
 /// Values by path. Tables are taken apart; arrays are not.
 pub(super) type Leaves = BTreeMap<Vec<String>, Leaf>;

@@ -180,6 +180,29 @@ fn a_property_of_kafka_keeps_its_dots() {
 }
 
 #[test]
+fn the_secrets_of_kafka_come_from_files_that_the_environment_names() {
+    let (password, key) = (file("hunter2\n"), file("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"));
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let (password, pem) = (path(&password), path(&key));
+    let env = [
+        ("BATCHMILL__KAFKA__PROPERTIES__SASL_PASSWORD_FILE", password.as_str()),
+        ("BATCHMILL__KAFKA__PROPERTIES__SSL_KEY_PEM_FILE", &pem),
+        ("BATCHMILL__KAFKA__PROPERTIES__SSL_KEY_PASSWORD", "hunter2"),
+        ("BATCHMILL__KAFKA__PROPERTIES__SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_PASSPHRASE", "hunter2"),
+    ];
+    let settings = load("", &env, &[]).unwrap();
+    let kafka: Kafka = settings.section("kafka").unwrap();
+    let exposed = |name: &str| kafka.properties[name].expose().to_owned();
+    assert_eq!((exposed("sasl.password").as_str(), exposed("ssl.key.password").as_str()), ("hunter2", "hunter2"));
+    assert!(exposed("ssl.key.pem").starts_with("-----BEGIN PRIVATE KEY-----\nabc"));
+    let shown = settings.show();
+    assert_eq!(shown.len(), env.len());
+    assert!(shown.iter().all(|shown| shown.value == "***"), "{shown:?}");
+    let flag = load("", &[], &[("kafka.properties.sasl.password", "hunter2")]).unwrap_err().to_string();
+    assert!(flag.contains("BATCHMILL__KAFKA__PROPERTIES__SASL_PASSWORD_FILE") && !flag.contains("hunter2"), "{flag}");
+}
+
+#[test]
 fn show_has_defaults_and_origins_and_no_secret() {
     let env = [("BATCHMILL__ROOM__API_KEY", "sk-1"), ("BATCHMILL__KAFKA__PROPERTIES__SASL_PASSWORD", "p-1")];
     let mut settings = load("[room]\nbatch_rows = 5", &env, &[("room.label", "l")]).unwrap();

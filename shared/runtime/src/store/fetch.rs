@@ -20,6 +20,11 @@ impl Store {
     /// [`Error::Corrupt`] if size or SHA-256 differ; [`Error::ScratchFull`] if there is no room now; [`Error::Missing`];
     /// [`Error::Unavailable`].
     pub async fn fetch_verified(&self, data: &DataRef, scratch: &Scratch) -> Result<ScratchFile> {
+        let fetched = self.fetch(data, scratch).await;
+        self.counted("fetch", fetched)
+    }
+
+    async fn fetch(&self, data: &DataRef, scratch: &Scratch) -> Result<ScratchFile> {
         let key = data.key.as_str();
         let failed = |error: std::io::Error| Error::Scratch { key: key.to_owned(), reason: error.to_string() };
         let room = scratch.reserve(data.bytes).map_err(failed)?;

@@ -31,9 +31,9 @@ use jiff::Timestamp;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
-use prometheus::IntCounterVec;
 use serde::de::DeserializeOwned;
 
+use crate::metrics::StoreMetrics;
 use crate::settings::StoreSettings;
 
 pub(crate) use error::said;
@@ -63,8 +63,8 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     prefix: String,
     part_bytes: usize,
-    /// Counts how puts ended, if anybody wants to know.
-    outcomes: Option<IntCounterVec>,
+    /// Counts what becomes of calls, if anybody wants to know.
+    metrics: Option<StoreMetrics>,
 }
 
 // A client shows its access key's id.
@@ -103,7 +103,7 @@ impl Store {
     /// A store on any backend, under a prefix without slashes at its ends.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self { inner, prefix: prefix.trim_matches('/').to_owned(), part_bytes: PART_BYTES, outcomes: None }
+        Self { inner, prefix: prefix.trim_matches('/').to_owned(), part_bytes: PART_BYTES, metrics: None }
     }
 
     /// The same store with another part size for large uploads.
@@ -112,15 +112,23 @@ impl Store {
         Self { part_bytes, ..self }
     }
 
-    /// The same store, which counts how its puts of facts end (label `outcome`: `won`, `lost`, `unsure`, `failed`).
-    pub(crate) fn counted_by(self, outcomes: IntCounterVec) -> Self {
-        Self { outcomes: Some(outcomes), ..self }
+    /// The same store, which counts what becomes of its calls.
+    pub(crate) fn counted_by(self, metrics: StoreMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
-    fn count(&self, outcome: &str) {
-        if let Some(outcomes) = &self.outcomes {
-            outcomes.with_label_values(&[outcome]).inc();
+    fn count_put(&self, outcome: &str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record_put(outcome);
         }
+    }
+
+    /// The result, counted if it is an error.
+    fn counted<T>(&self, operation: &str, result: Result<T>) -> Result<T> {
+        if let (Some(metrics), Err(error)) = (&self.metrics, &result) {
+            metrics.record_error(operation, error);
+        }
+        result
     }
 
     /// The backend itself, without the prefix.
@@ -152,7 +160,7 @@ impl Store {
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(Error::Missing { .. }) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => self.counted("get", Err(error)),
         }
     }
 
@@ -164,7 +172,8 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.inner.get_range(&self.path(key)?, range).await.map_err(Error::reading(key))
+        let read = self.inner.get_range(&self.path(key)?, range).await.map_err(Error::reading(key));
+        self.counted("get_range", read)
     }
 
     /// A fact; `None` if there is none.
@@ -174,10 +183,11 @@ impl Store {
     pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get_bytes(key).await? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|error| Error::Corrupt {
+        let parsed = parsed.map(Some).map_err(|error| Error::Corrupt {
             key: key.to_owned(),
             reason: format!("not the fact that belongs there: {error}"),
-        })
+        });
+        self.counted("get", parsed)
     }
 
     /// Whether there is an object.
@@ -188,7 +198,7 @@ impl Store {
         match self.inner.head(&self.path(key)?).await.map_err(Error::reading(key)) {
             Ok(_) => Ok(true),
             Err(Error::Missing { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => self.counted("exists", Err(error)),
         }
     }
 
@@ -200,8 +210,8 @@ impl Store {
         // Backends list whole folders; what the last part of the prefix excludes is left out here.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let path = self.path(folder)?;
-        let found: Vec<object_store::ObjectMeta> =
-            self.inner.list(Some(&path)).try_collect().await.map_err(Error::reading(prefix))?;
+        let found = self.inner.list(Some(&path)).try_collect().await.map_err(Error::reading(prefix));
+        let found: Vec<object_store::ObjectMeta> = self.counted("list", found)?;
         let mut listed: Vec<Listed> = found.into_iter().filter_map(|meta| self.listed(&meta)).collect();
         listed.retain(|object| object.key.starts_with(prefix));
         listed.sort_by(|a, b| a.key.cmp(&b.key));
@@ -214,7 +224,8 @@ impl Store {
     /// [`Error::Unavailable`] if any page failed.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
         let path = self.path(folder.trim_end_matches('/'))?;
-        let listed = self.inner.list_with_delimiter(Some(&path)).await.map_err(Error::reading(folder))?;
+        let listed = self.inner.list_with_delimiter(Some(&path)).await.map_err(Error::reading(folder));
+        let listed = self.counted("list", listed)?;
         let mut names: Vec<String> =
             listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort();
@@ -235,7 +246,7 @@ impl Store {
     pub async fn delete(&self, key: &str) -> Result<()> {
         match self.inner.delete(&self.path(key)?).await.map_err(Error::reading(key)) {
             Ok(()) | Err(Error::Missing { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => self.counted("delete", Err(error)),
         }
     }
 
@@ -243,5 +254,6 @@ impl Store {
     #[must_use]
     pub fn upload(&self, key: &str) -> ObjectWriter {
         ObjectWriter::to_store(Arc::clone(&self.inner), self.path(key), key, self.part_bytes)
+            .counted_by(self.metrics.clone())
     }
 }

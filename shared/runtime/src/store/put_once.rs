@@ -58,7 +58,8 @@ impl Store {
     /// may be made again. [`Error::Corrupt`] if something else lies there.
     pub async fn put_once<T: Fact>(&self, key: &str, fact: &T) -> Result<PutOnce<T>> {
         let ended = self.try_put_once(key, fact).await;
-        self.count(match &ended {
+        let ended = self.counted("put_once", ended);
+        self.count_put(match &ended {
             Ok(PutOnce::Won) => "won",
             Ok(PutOnce::Lost(_)) => "lost",
             Err(_) => "failed",
@@ -90,7 +91,7 @@ impl Store {
                 Err(error @ Error::Corrupt { .. }) => return Err(error),
                 Err(_) => put_error,
             };
-            self.count("unsure");
+            self.count_put("unsure");
             let error = Error::reading(key)(reason);
             if matches!(error, Error::Refused { .. }) || started.elapsed() >= GIVE_UP_AFTER {
                 return Err(error);

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{Error, Result};
 use crate::cpu::run_blocking_section;
+use crate::metrics::StoreMetrics;
 
 /// The size of a part unless the settings say otherwise: 8 MiB.
 pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -39,6 +40,8 @@ pub struct ObjectWriter {
     buffer: Vec<u8>,
     bytes: u64,
     hasher: Sha256Hex,
+    /// Counts failed uploads to the store.
+    metrics: Option<StoreMetrics>,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,13 @@ impl ObjectWriter {
     }
 
     fn new(key: &str, target: Target, part_bytes: usize) -> Self {
-        Self { key: key.to_owned(), target, part_bytes, buffer: Vec::new(), bytes: 0, hasher: Sha256Hex::default() }
+        let (buffer, hasher) = (Vec::new(), Sha256Hex::default());
+        Self { key: key.to_owned(), target, part_bytes, buffer, bytes: 0, hasher, metrics: None }
+    }
+
+    /// The same, which counts how often it failed.
+    pub(super) fn counted_by(self, metrics: Option<StoreMetrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Bytes written so far.
@@ -93,6 +102,11 @@ impl ObjectWriter {
     /// # Errors
     /// That of any part so far; the object can't be finished then.
     pub async fn write(&mut self, chunk: Vec<u8>) -> Result<()> {
+        let written = self.try_write(chunk).await;
+        counted(self.metrics.as_ref(), written)
+    }
+
+    async fn try_write(&mut self, chunk: Vec<u8>) -> Result<()> {
         if let Target::Invalid(error) = &self.target {
             return Err(error.clone());
         }
@@ -135,7 +149,12 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// [`Error::Unavailable`]: it may or may not be there.
-    pub async fn finish(mut self) -> Result<Written> {
+    pub async fn finish(self) -> Result<Written> {
+        let metrics = self.metrics.clone();
+        counted(metrics.as_ref(), self.try_finish().await)
+    }
+
+    async fn try_finish(mut self) -> Result<Written> {
         let last = std::mem::take(&mut self.buffer);
         let written = Written { bytes: self.bytes, sha256: std::mem::take(&mut self.hasher).finish() };
         match &mut self.target {
@@ -170,6 +189,13 @@ impl ObjectWriter {
             }
         }
     }
+}
+
+fn counted<T>(metrics: Option<&StoreMetrics>, result: Result<T>) -> Result<T> {
+    if let (Some(metrics), Err(error)) = (metrics, &result) {
+        metrics.record_error("upload", error);
+    }
+    result
 }
 
 /// A multipart upload that is aborted, as far as possible, when it is dropped unfinished.

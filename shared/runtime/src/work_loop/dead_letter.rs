@@ -11,6 +11,7 @@ use events::{TopicSettings, Topics};
 
 use crate::context::Context;
 use crate::dead_letters::ERROR_HEADERS;
+use crate::metrics::BusOperation;
 
 /// Why a record goes to the dead letters.
 pub(super) struct Letter {
@@ -29,6 +30,7 @@ pub(super) async fn send(context: &Context, group: &str, record: &Record, letter
             Ok(_) => return,
             Err(error) => error,
         };
+        context.bus_metrics.record_error(BusOperation::Send, &error);
         tracing::error!(topic = outgoing.topic, %error, "a dead letter could not be sent; its record stays open");
         if matches!(error, bus::Error::UnknownTopic { .. }) {
             create(context, &outgoing.topic).await;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::round_robin::RoundRobin;
 use crate::clock::Clock;
 use crate::context;
-use crate::metrics::LoopMetrics;
+use crate::metrics::{BusMetrics, BusOperation, LoopMetrics};
 use crate::settings::{Common, Marks};
 
 /// How often a closed gate looks again at the memory bus, where a look costs next to nothing.
@@ -79,16 +79,19 @@ impl Gates {
         topics: &Topics,
         bus: &Bus,
         clock: &Clock,
-        metrics: &LoopMetrics,
+        (metrics, bus_metrics): (&LoopMetrics, &BusMetrics),
         shutdown: &CancellationToken,
     ) -> Self {
         let gate = |edge: Edge, marks: Marks| {
             let (topic, room) = edge.downstream();
             let in_memory = matches!(bus, Bus::Memory(_));
+            let high = marks.high.max(1);
+            let low = marks.low.min(high - 1);
+            metrics.gate_born(edge.name(), high, low);
             Arc::new(Gate {
                 edge,
-                high: marks.high.max(1),
-                low: marks.low.min(marks.high.max(1) - 1),
+                high,
+                low,
                 group: context::group(common, room),
                 topic: topics.name(topic),
                 fresh_for: if in_memory {
@@ -104,6 +107,7 @@ impl Gates {
                 bus: bus.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                bus_metrics: bus_metrics.clone(),
                 shutdown: shutdown.clone(),
                 reading: tokio::sync::Mutex::new(()),
                 state: Mutex::default(),
@@ -140,6 +144,7 @@ pub(super) struct Gate {
     bus: Bus,
     clock: Clock,
     metrics: LoopMetrics,
+    bus_metrics: BusMetrics,
     shutdown: CancellationToken,
     /// Held by the one that reads.
     reading: tokio::sync::Mutex<()>,
@@ -227,7 +232,7 @@ impl Gate {
                         state = self.lock();
                     }
                 }
-                self.metrics.waiting_emits(self.edge.name(), state.waiting.len());
+                self.metrics.record_waiting_emits(self.edge.name(), state.waiting.len());
                 if state.waiting.len() == 0 {
                     state.driven = false;
                     return;
@@ -264,6 +269,7 @@ impl Gate {
         } else {
             state.closed = estimate >= self.high;
         }
+        self.metrics.record_gate(self.edge.name(), state.closed);
         !state.closed
     }
 
@@ -281,11 +287,12 @@ impl Gate {
         state.read_at = Some(self.clock.monotonic());
         match read {
             Ok(lag) => {
-                self.metrics.lag(self.edge.name(), lag);
+                self.metrics.record_gate_lag(self.edge.name(), lag.exact);
                 state.lag = Some(lag.exact);
                 state.granted = on_the_way;
             }
             Err(error) => {
+                self.bus_metrics.record_error(BusOperation::Lag, &error);
                 tracing::warn!(edge = self.edge.name(), %error, "the lag can't be read: emits trickle");
                 state.lag = None;
                 state.trickle = 1;
@@ -309,6 +316,22 @@ mod tests {
         assert!(!gate.admits(&mut state));
         state.trickle = 1;
         assert!(gate.admits(&mut state));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_show_the_marks_and_whether_a_gate_is_closed() {
+        let context = Context::in_memory(1, Settings::default()).unwrap();
+        let gate = context.gates.of(Edge::Results);
+        let figure = |name: &str| {
+            let text = prometheus::TextEncoder::new().encode_to_string(&context.registry.gather()).unwrap();
+            let series = format!("batchmill_gate_{name}{{edge=\"results\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned)).unwrap()
+        };
+        assert_eq!([figure("high_events"), figure("low_events"), figure("closed")], ["256", "192", "0"]);
+        gate.admits(&mut State { lag: Some(gate.high), ..State::default() });
+        assert_eq!(figure("closed"), "1");
+        gate.admits(&mut State { lag: Some(gate.low), closed: true, ..State::default() });
+        assert_eq!(figure("closed"), "0");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::gate::{Edge, Grant};
 use crate::context::Context;
+use crate::metrics::BusOperation;
 
 /// The process is to stop, so what would have to wait does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,9 +70,10 @@ impl Outbox {
             .bus
             .send(outgoing)
             .await
+            .inspect_err(|error| self.context.bus_metrics.record_error(BusOperation::Send, error))
             .with_context(|| format!("{} {} to {topic}", event.kind(), event.key()))?;
         faults::crash_point!(LoopProduced);
-        self.context.metrics.emitted(event.kind());
+        self.context.metrics.record_emitted(event.kind());
         tracing::debug!(kind = event.kind().name(), key = event.key(), topic, "emitted");
         Ok(())
     }

@@ -14,8 +14,8 @@ use super::outbox::{Place, Stopping};
 use super::table::{State, Table, Taken};
 use super::task::{Ended, Task};
 use crate::context::Context;
-use crate::metrics::Outcome;
-use crate::room::{Received, Room};
+use crate::metrics::{At, BusOperation, Outcome};
+use crate::room::{Received, Room, UNEXPECTED};
 
 /// Events of a topic that may wait for a place; enough for jobs to take turns.
 const READY: usize = 1_000;
@@ -23,6 +23,8 @@ const READY: usize = 1_000;
 const COMMIT_AFTER: usize = 64;
 /// The code of events whose handler panicked too often.
 const PANICKED: &str = "handler_panicked";
+/// The code of records on a topic whose name can't be read.
+const UNKNOWN_TOPIC: &str = "unknown_topic";
 
 /// A room and all that is open in it.
 pub(crate) struct Loop {
@@ -49,7 +51,11 @@ impl Loop {
         let group = context.group(room.name());
         let names: Vec<String> = room.topics().into_iter().flat_map(|topic| context.topic_names(topic)).collect();
         let consumer = context.bus.consumer(&group, &names).with_context(|| format!("consumer group {group}"))?;
-        context.metrics.born(room.name(), &names);
+        for topic in &names {
+            let reasons =
+                events::Poison::CODES.iter().chain(room.reasons()).chain(&[UNEXPECTED, PANICKED, UNKNOWN_TOPIC]);
+            context.metrics.born(At { room: room.name(), topic, group: &group }, reasons.copied());
+        }
         context.health.beat(room.name(), &context.clock);
         let places = || Arc::new(Semaphore::new(context.common.work_loop.max_running.max(1)));
         let topics = names.into_iter().map(|name| TopicState { name, places: places(), paused: false }).collect();
@@ -91,7 +97,7 @@ impl Loop {
                 () = self.freed.notified() => {}
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = ticks.tick() => self.commit().await?,
-                polled = self.consumer.next() => self.polled(polled?)?,
+                polled = self.consumer.next() => self.polled(self.received(polled)?)?,
             }
         }
         self.drain().await
@@ -99,6 +105,11 @@ impl Loop {
 
     fn commit_interval(&self) -> Duration {
         Duration::from_millis(self.context.common.work_loop.commit_interval_ms.max(1))
+    }
+
+    /// What came, with an error counted.
+    fn received(&self, polled: bus::Result<Polled>) -> bus::Result<Polled> {
+        polled.inspect_err(|error| self.context.bus_metrics.record_error(BusOperation::Receive, error))
     }
 
     fn polled(&mut self, polled: Polled) -> anyhow::Result<()> {
@@ -128,12 +139,12 @@ impl Loop {
         match self.decode(&record) {
             Ok(received) => {
                 if self.table.take(delivery.clone(), record, received, self.room.serial_by_job()) == Taken::Duplicate {
-                    self.context.metrics.handled(self.room.name(), &topic, Outcome::Duplicate);
+                    self.context.metrics.record_handled(self.room.name(), &topic, Outcome::Duplicate);
                     self.finish(&delivery);
                 }
             }
             Err(letter) => {
-                self.context.metrics.handled(self.room.name(), &topic, Outcome::Poison);
+                self.context.metrics.record_handled(self.room.name(), &topic, Outcome::Poison);
                 let id = self.table.take_poison(delivery, record.clone());
                 self.bury(id, record, letter);
             }
@@ -143,7 +154,7 @@ impl Loop {
     fn decode(&self, record: &Record) -> Result<Received, Letter> {
         let poison = |code: &str, message: String| Letter { code: code.to_owned(), message, attempts: 0 };
         let place = self.context.topics.place(&record.topic);
-        let place = place.ok_or_else(|| poison("unknown_topic", format!("{} is no topic of ours", record.topic)))?;
+        let place = place.ok_or_else(|| poison(UNKNOWN_TOPIC, format!("{} is no topic of ours", record.topic)))?;
         let decoded = events::decode(place.topic, record.key.as_deref(), &record.headers, record.value.as_deref())
             .map_err(|error| poison(error.code(), error.to_string()))?;
         Ok(Received {
@@ -193,7 +204,7 @@ impl Loop {
         let running = self.tasks.spawn(async move {
             let (began, topic) = (clock.monotonic(), task.record.topic.clone());
             let ended = task.handle(received, place).await;
-            metrics.took(room, &topic, clock.monotonic().saturating_sub(began));
+            metrics.record_took(room, &topic, clock.monotonic().saturating_sub(began));
             (id, ended)
         });
         if let Some(open) = self.table.get_mut(id) {
@@ -226,7 +237,7 @@ impl Loop {
         };
         // What can't be read was counted when it came.
         if !poison {
-            self.context.metrics.handled(self.room.name(), &topic, outcome);
+            self.context.metrics.record_handled(self.room.name(), &topic, outcome);
         }
         Ok(())
     }
@@ -304,7 +315,8 @@ impl Loop {
                 tracing::info!(topic = topic.name, open, "resumed");
             }
             let running = running_most.saturating_sub(topic.places.available_permits());
-            self.context.metrics.state(self.room.name(), &topic.name, running, open, topic.paused);
+            let at = At { room: self.room.name(), topic: &topic.name, group: &self.group };
+            self.context.metrics.record_state(at, running, open, topic.paused);
         }
         Ok(())
     }
@@ -317,10 +329,12 @@ impl Loop {
                 }
                 self.uncommitted = 0;
             }
-            Err(error @ bus::Error::Fatal { .. }) => return Err(error.into()),
             Err(error) => {
+                self.context.bus_metrics.record_error(BusOperation::Commit, &error);
+                if matches!(error, bus::Error::Fatal { .. }) {
+                    return Err(error.into());
+                }
                 self.uncommitted = 0;
-                self.context.metrics.commit_failed(self.room.name());
                 tracing::warn!(room = self.room.name(), %error, "a commit failed; the next one takes it along");
             }
         }
@@ -353,6 +367,9 @@ impl Loop {
         let closed = self.consumer.close().await;
         self.context.health.ended(self.room.name());
         for left in [flushed, closed] {
+            if let Err(error) = &left {
+                self.context.bus_metrics.record_error(BusOperation::Leave, error);
+            }
             match left {
                 // A rebalance in the middle of the last commit, or a broker that is away: what is not committed is delivered
                 // again, to others. That is no failure of this process.

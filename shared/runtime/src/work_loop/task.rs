@@ -67,7 +67,7 @@ impl Task {
             "a record goes to the dead letters"
         );
         dead_letter::send(&self.context, &self.group, &self.record, &letter).await;
-        self.context.metrics.dead_letter(self.room.name(), &self.record.topic, &letter.code);
+        self.context.metrics.record_dead_letter(self.room.name(), &self.record.topic, &letter.code);
         Ended::Finished { rejected: true }
     }
 }
