@@ -120,4 +120,5 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from ending import leave
+    leave(main())
