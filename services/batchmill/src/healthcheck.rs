@@ -42,7 +42,9 @@ fn get(url: &str) -> anyhow::Result<String> {
         TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("{url}: nobody listens"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // One write: a server that answers before it has read the whole request would break the pipe under a second one.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).with_context(|| format!("{url}: the connection broke"))?;
     let mut reply = Vec::new();
     socket.take(MOST).read_to_end(&mut reply).with_context(|| format!("{url}: no answer in time"))?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
@@ -72,10 +74,15 @@ mod tests {
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
-            let mut request = [0; 512];
-            let length = socket.read(&mut request).unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut some = [0; 512];
+                let length = socket.read(&mut some).unwrap();
+                assert_ne!(length, 0, "the request ended early: {:?}", String::from_utf8_lossy(&request));
+                request.extend_from_slice(&some[..length]);
+            }
             socket.write_all(reply.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            String::from_utf8_lossy(&request).into_owned()
         });
         let code = healthcheck(&HealthcheckArgs { url }).unwrap();
         (server.join().unwrap(), code)
