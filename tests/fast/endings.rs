@@ -56,6 +56,19 @@ async fn died_when(provider: impl Fn() -> ScriptedProvider, so: impl AsyncFn(&Mi
     unreachable!("a job has an end")
 }
 
+/// The end of a job that is cancelled, while it runs, as soon as this is so.
+async fn cancelled_once(mill: &Mill, so: impl AsyncFn(&Mill) -> bool) -> EndFact {
+    let asker = async {
+        while !so(mill).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel(mill).await;
+    };
+    let job = spec().id;
+    let (end, ()) = tokio::join!(mill.live(&job), asker);
+    end.unwrap()
+}
+
 /// Each row is in the output once: answered if it was paid, else cancelled. The answers, by row.
 async fn answered(mill: &Mill, end: &EndFact) -> Vec<usize> {
     let text = String::from_utf8(mill.get(OUT).await.unwrap()).unwrap();
@@ -127,15 +140,7 @@ async fn cancelled_before_anything_was_sent_a_job_pays_nothing_and_ends_with_its
 #[tokio::test(start_paused = true)]
 async fn cancelled_at_the_provider_the_batches_end_and_what_they_did_is_kept() {
     let mill = world(ScriptedProvider::echo().slow(1_000_000).cancellable(2)).await;
-    let asker = async {
-        while mill.provider().batches() < 3 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        cancel(&mill).await;
-    };
-    let job = spec().id;
-    let (end, ()) = tokio::join!(mill.live(&job), asker);
-    let end = end.unwrap();
+    let end = cancelled_once(&mill, async |mill| mill.provider().batches() >= 3).await;
     assert_eq!(mill.provider().cancelled(), 3, "each batch is cancelled at the provider");
     assert_eq!(answered(&mill, &end).await, [0, 1, 4, 5, 8, 9]);
     assert_eq!(end.attempts, 3, "nothing is tried again");
@@ -146,15 +151,7 @@ async fn cancelled_at_the_provider_the_batches_end_and_what_they_did_is_kept() {
 async fn a_provider_that_does_not_cancel_in_time_is_waited_for_and_its_rows_are_kept() {
     // Its batches go on to their end whatever it is asked.
     let mill = world(ScriptedProvider::echo().slow(30)).await;
-    let asker = async {
-        while mill.provider().batches() < 3 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        cancel(&mill).await;
-    };
-    let job = spec().id;
-    let (end, ()) = tokio::join!(mill.live(&job), asker);
-    let end = end.unwrap();
+    let end = cancelled_once(&mill, async |mill| mill.provider().batches() >= 3).await;
     assert_eq!(answered(&mill, &end).await, (0..ROWS).collect::<Vec<_>>());
     is_over(&mill, &end).await;
 }
@@ -163,15 +160,10 @@ async fn a_provider_that_does_not_cancel_in_time_is_waited_for_and_its_rows_are_
 async fn cancelled_between_the_batches_what_was_collected_is_kept_and_the_rest_is_not_sent() {
     let first_only = |create: usize| if create == 0 { OnCreate::Accept } else { OnCreate::RateLimit };
     let mill = world(ScriptedProvider::echo().with_creates(Box::new(first_only))).await;
-    let asker = async {
-        while mill.store().list(&keys::results_folder(&spec().id)).await.unwrap().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        cancel(&mill).await;
-    };
-    let job = spec().id;
-    let (end, ()) = tokio::join!(mill.live(&job), asker);
-    let end = end.unwrap();
+    let end = cancelled_once(&mill, async |mill| {
+        mill.store().list(&keys::results_folder(&spec().id)).await.unwrap().len() >= 2
+    })
+    .await;
     assert_eq!((answered(&mill, &end).await.len(), mill.provider().batches()), (4, 1));
     is_over(&mill, &end).await;
 }

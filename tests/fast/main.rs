@@ -17,6 +17,7 @@ mod crash;
 mod dead_letters;
 mod documents;
 mod endings;
+mod failed_rows;
 mod layering;
 mod metrics;
 mod pipeline;

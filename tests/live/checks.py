@@ -43,6 +43,20 @@ class Checks:
         return 1 if self.failed or not self.passed else 0
 
 
+class Chain:
+    """Checks that build on one another: after a needed one has failed, the rest can't pass and is counted as failed untried."""
+
+    def __init__(self, checks):
+        self.checks, self.broken = checks, None
+
+    def run(self, name, function, *arguments, needed=False):
+        """Runs one check, unless a needed one has failed."""
+        if self.broken:
+            self.checks.refuse(name, f"{self.broken} failed")
+        elif not self.checks.run(name, function, *arguments) and needed:
+            self.broken = name
+
+
 class Wrong(Exception):
     """A check's finding: what was expected and what was found."""
 

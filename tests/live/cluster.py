@@ -10,7 +10,7 @@ import oracle
 import rescue
 import settings
 import tables
-from checks import Wrong, expect
+from checks import Chain, Wrong, expect
 from servers import Process, free_port, http_ok, listens, wait_until
 
 JOB_SECONDS = 300
@@ -70,6 +70,50 @@ class Cluster:
             except Exception as error:
                 raise Wrong(f"{error}\n{self.processes[room].tail()}") from None
 
+    def submit(self, job, table, source, form, **changes):
+        """Uploads a job's input and asks for it: by the command, or (`form`) with an event of a foreign client; the output's key."""
+        name = source.name.removeprefix(table)
+        self.s3.put(f"in/{job}{name}", source)
+        spec = settings.spec(job, f"in/{job}{name}", f"out/{job}{name}", tables.template(table), **changes)
+        if form == "submit":
+            file = self.folder / f"{job}.json"
+            file.write_text(json.dumps(spec), encoding="utf-8")
+            self.call(settings.submit_words(settings.binary(), file, self.config()))
+        else:
+            produce(self.kafka, spec, form)
+        return f"out/{job}{name}"
+
+    def end(self, job):
+        """Waits for the job's last fact."""
+        limit = time.monotonic() + JOB_SECONDS
+        while (fact := self.s3.read(settings.key(job, "5-end.json"))) is None:
+            self.living()
+            if time.monotonic() > limit:
+                last = "\n".join(self.s3.keys(settings.key(job, ""))[-20:])
+                raise Wrong(f"{job} did not end within {JOB_SECONDS} s; its last keys:\n{last}")
+            time.sleep(0.25)
+        return json.loads(fact)
+
+    def ledger(self, job):
+        """The simulator's ledger lines of one job, as a file."""
+        path = self.folder / f"{job}.ledger.jsonl"
+        with open(settings.simulator_ledger(self.simulator_data), encoding="utf-8") as lines, \
+                open(path, "w", encoding="utf-8") as out:
+            out.writelines(line for line in lines if job in json.dumps(json.loads(line)["metadata"]))
+        return path
+
+    def judge(self, job, table, source, output_key):
+        """Waits for the job's end; its output is right and each row was paid once. The number of rows."""
+        fact = self.end(job)
+        expect(fact.get("refusal") is None, f"{job} was refused: {fact.get('refusal')}")
+        output = self.folder / job / ("answered" + "".join(source.suffixes))
+        self.s3.get(output_key, output)
+        try:
+            return oracle.judge(input=str(source), output=str(output), template=tables.template(table), model="digest",
+                                ledger=[str(self.ledger(job))])
+        except oracle.Differences as found:
+            raise Wrong(str(found)) from None
+
     def living(self):
         """Raises when a process has ended."""
         for name, process in self.processes.items():
@@ -103,53 +147,15 @@ def topics(cluster):
 
 
 def submit(cluster, job):
-    """Uploads a job's input and asks for it."""
+    """Asks for one of the jobs."""
     table, form, how = JOBS[job]
     source = tables.make(table, form, cluster.folder / job)
-    name = source.name.removeprefix(table)
-    cluster.s3.put(f"in/{job}{name}", source)
-    job_spec = settings.spec(job, f"in/{job}{name}", f"out/{job}{name}", tables.template(table))
-    if how == "submit":
-        file = cluster.folder / f"{job}.json"
-        file.write_text(json.dumps(job_spec), encoding="utf-8")
-        cluster.call(settings.submit_words(settings.binary(), file, cluster.config()))
-    else:
-        produce(cluster.kafka, job_spec, how)
-    return source, f"out/{job}{name}"
-
-
-def ended(cluster, job):
-    """Waits for the job's last fact."""
-    end = time.monotonic() + JOB_SECONDS
-    while (fact := cluster.s3.read(settings.key(job, "5-end.json"))) is None:
-        cluster.living()
-        if time.monotonic() > end:
-            last = "\n".join(cluster.s3.keys(settings.key(job, ""))[-20:])
-            raise Wrong(f"{job} did not end within {JOB_SECONDS} s; its last keys:\n{last}")
-        time.sleep(0.25)
-    return json.loads(fact)
-
-
-def job_ledger(cluster, job):
-    """The simulator's ledger lines of one job, as a file."""
-    path = cluster.folder / f"{job}.ledger.jsonl"
-    with open(settings.simulator_ledger(cluster.simulator_data), encoding="utf-8") as lines, \
-            open(path, "w", encoding="utf-8") as out:
-        out.writelines(line for line in lines if job in json.dumps(json.loads(line)["metadata"]))
-    return path
+    return source, cluster.submit(job, table, source, how)
 
 
 def job_is_right(cluster, job, source, output_key):
     """The job ends, its output is right, each row was paid once, and nothing but facts and data is in its folder."""
-    fact = ended(cluster, job)
-    expect(fact.get("refusal") is None, f"{job} was refused: {fact.get('refusal')}")
-    output = cluster.folder / job / ("answered" + "".join(source.suffixes))
-    cluster.s3.get(output_key, output)
-    try:
-        rows = oracle.judge(input=str(source), output=str(output), template=tables.template(JOBS[job][0]),
-                            model="digest", ledger=[str(job_ledger(cluster, job))])
-    except oracle.Differences as found:
-        raise Wrong(str(found)) from None
+    rows = cluster.judge(job, JOBS[job][0], source, output_key)
     batches = len([key for key in cluster.s3.keys(settings.key(job, "4-results")) if key.endswith(".json")])
     expect(batches == -(-rows // 1000), f"{batches} batches for {rows} rows")
     print(f"     {job}: {rows} rows in {batches} batches, every one once, in order, unchanged, rightly answered", flush=True)
@@ -192,14 +198,8 @@ def run(checks, folder, kafka, s3):
     """All of it. After a failed start the rest can't pass: it is counted as failed without waiting for it."""
     Path(folder).mkdir(parents=True)
     cluster = Cluster(folder, kafka, s3)
-    asked, missing = {}, []
-
-    def check(name, function, *arguments, needed=False):
-        if missing:
-            checks.refuse(name, f"{missing[0]} failed")
-        elif not checks.run(name, function, *arguments) and needed:
-            missing.append(name)
-
+    asked, chain = {}, Chain(checks)
+    check = chain.run
     try:
         check("cluster: the simulator starts", cluster.start_simulator, needed=True)
         check("cluster: the official OpenAI client", sdk, cluster)
@@ -213,7 +213,7 @@ def run(checks, folder, kafka, s3):
         check("cluster: status", status, cluster)
         check("cluster: admin ports", metrics, cluster)
         check("cluster: SIGTERM ends each with 0", stop, cluster)
-        if not missing:
+        if not chain.broken:
             rescue.cluster(checks, cluster)
     finally:
         cluster.close()

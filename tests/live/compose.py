@@ -29,7 +29,7 @@ from pathlib import Path
 import observe
 import oracle
 import settings
-from checks import Wrong, expect
+from checks import Chain, Wrong, expect
 from servers import PARTS, RECIPES, REPO, Process, free_port, http_ok, listens, wait_until
 
 FOLDER = REPO / "compose"
@@ -363,14 +363,8 @@ def scaler_has_a_number(stack):
 
 def run(checks, folder):
     """All of it."""
-    stack, missing = Stack(folder), []
-
-    def check(name, function, *arguments, needed=False):
-        if missing:
-            checks.refuse(name, f"{missing[0]} failed")
-        elif not checks.run(name, function, *arguments) and needed:
-            missing.append(name)
-
+    stack = Stack(folder)
+    check = Chain(checks).run
     try:
         check("compose: up", stack.up, needed=True)
         check("compose: up again finds topics and buckets there", stack.again)

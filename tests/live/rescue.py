@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import laptop
-import oracle
 import settings
 import tables
 from checks import Wrong, expect
@@ -19,7 +18,7 @@ from servers import listens, wait_until
 # The services rebuild work from the facts after so long, instead of an hour.
 RECONCILE_SECONDS = 4
 DLQ = f"dlq.batchmill-splitter.{settings.JOBS_TOPIC}"
-ROWS = 58788  # of the table that the jobs are over
+TABLE, ROWS = "movies", 58788  # what the jobs are over
 # A broker that the controller takes for dead in three seconds of four.
 FENCED_NOW_AND_THEN = "\nbroker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=4000\n"
 GARBAGE = b"\x00\xffnot json"
@@ -48,41 +47,15 @@ def start_simulator(cluster, pace):
 
 
 def ask(cluster, job, rows):
-    """Submits a job over one of the public tables."""
-    source = tables.make("movies", "original", cluster.folder / job)
-    cluster.s3.put(f"in/{job}.csv", source)
-    spec = settings.spec(job, f"in/{job}.csv", f"out/{job}.csv", tables.template("movies"), rows=rows)
-    file = cluster.folder / f"{job}.json"
-    file.write_text(json.dumps(spec), encoding="utf-8")
-    cluster.call(settings.submit_words(settings.binary(), file, cluster.config()))
-    return source
+    """Submits a job over one of the public tables, in batches of so many rows; what `judge` needs to know of it."""
+    source = tables.make(TABLE, "original", cluster.folder / job)
+    return job, TABLE, source, cluster.submit(job, TABLE, source, "submit", rows=rows)
 
 
 def wait_for_fact(cluster, job, part, seconds=120):
     """Waits until a fact or data object with this in its key exists."""
     wait_until(lambda: any(part in key for key in cluster.s3.keys(settings.key(job, ""))), f"{job} has no {part}", seconds,
                every=0.2)
-
-
-def end_of(cluster, job, seconds=300):
-    """The job's last fact."""
-    end = time.monotonic() + seconds
-    while (fact := cluster.s3.read(settings.key(job, "5-end.json"))) is None:
-        cluster.living()
-        if time.monotonic() > end:
-            last = "\n".join(cluster.s3.keys(settings.key(job, ""))[-20:])
-            raise Wrong(f"{job} did not end within {seconds} s; its last keys:\n{last}")
-        time.sleep(0.25)
-    return json.loads(fact)
-
-
-def ledger_of(cluster, job):
-    """The simulator's ledger lines of one job, as a file."""
-    path = cluster.folder / f"{job}.ledger.jsonl"
-    with open(settings.simulator_ledger(cluster.simulator_data), encoding="utf-8") as lines, \
-            open(path, "w", encoding="utf-8") as out:
-        out.writelines(line for line in lines if job in json.dumps(json.loads(line)["metadata"]))
-    return path
 
 
 def lose_topics(cluster):
@@ -101,30 +74,17 @@ def lose_topics(cluster):
     return lost
 
 
-def judged(cluster, job, source):
-    """The output is right and each row was paid once."""
-    fact = end_of(cluster, job)
-    expect(fact.get("refusal") is None, f"{job} was refused: {fact.get('refusal')}")
-    output = cluster.folder / job / "answered.csv"
-    cluster.s3.get(f"out/{job}.csv", output)
-    try:
-        return oracle.judge(input=str(source), output=str(output), template=tables.template("movies"), model="digest",
-                            ledger=[str(ledger_of(cluster, job))])
-    except oracle.Differences as found:
-        raise Wrong(str(found)) from None
-
-
 def lost_while_running(cluster):
     """All topics are lost in mid-job under living services, twice: the jobs end, and nothing is paid twice."""
     jobs = {"lost-one": 500, "lost-two": 250}
-    sources = {job: ask(cluster, job, rows) for job, rows in jobs.items()}
+    asked = [ask(cluster, job, rows) for job, rows in jobs.items()]
     wait_for_fact(cluster, "lost-one", "3-submissions/")
     lose_topics(cluster)
     wait_for_fact(cluster, "lost-one", "4-results/")
     lose_topics(cluster)
-    for job, source in sources.items():
-        rows = judged(cluster, job, source)
-        print(f"     {job}: {rows} rows, every one once, over two losses of all topics", flush=True)
+    for job in asked:
+        rows = cluster.judge(*job)
+        print(f"     {job[0]}: {rows} rows, every one once, over two losses of all topics", flush=True)
 
 
 def lost_before_the_split(cluster):
@@ -132,14 +92,14 @@ def lost_before_the_split(cluster):
     splitter = cluster.processes["splitter"]
     splitter.ask_to_stop()
     expect(splitter.stopped(30) == 0, "the splitter did not stop")
-    source = ask(cluster, "lost-first", 2000)
+    job = ask(cluster, "lost-first", 2000)
     lose_topics(cluster)
     dry = cluster.call(words("reconcile", "--dry-run", "--job", "lost-first", config=cluster.config()))
     expect("lost-first: split 1" in dry, f"a dry run said:\n{dry}")
     said = json.loads(cluster.call(words("reconcile", "--job", "lost-first", "--json", config=cluster.config())))
     expect(said["jobs"][0]["emitted"] == [{"action": "split", "batch": None}], f"it said {said}")
     cluster.launch("splitter", settings.room_words(settings.binary(), "splitter", cluster.configs["splitter"]))
-    judged(cluster, "lost-first", source)
+    cluster.judge(*job)
     nobody = subprocess.run([str(word) for word in words("reconcile", "--job", "nobody", config=cluster.config())],
                             env=cluster.environment, capture_output=True, text=True, timeout=60, check=False)
     expect(nobody.returncode == 4, f"an unknown job ended with {nobody.returncode}: {nobody.stderr}")
@@ -189,7 +149,7 @@ def fenced(cluster):
     wait_until(lambda: all(now >= then + 8 for now, then in zip(losses(), before)), "the broker was never fenced", 90,
                every=0.5)
     restart_broker(cluster.kafka, plain)
-    judged(cluster, "fenced", ask(cluster, "fenced", 5000))
+    cluster.judge(*ask(cluster, "fenced", 5000))
 
 
 def restart_broker(kafka, properties):
@@ -228,7 +188,7 @@ def cancelled(cluster):
     ask(cluster, job, 2000)
     wait_for_fact(cluster, job, "3-submissions/00000002-a1/0003.json")
     cluster.call(words("cancel", job, config=cluster.config()))
-    fact = end_of(cluster, job)
+    fact = cluster.end(job)
     counts = fact["counts"]
     expect(counts["answered"] == 0 and counts["failed"]["cancelled"] == counts["rows"] == ROWS, f"it ended as {counts}")
     said = json.loads(cluster.call(words("cancel", job, "--json", config=cluster.config())))
@@ -249,7 +209,7 @@ def cluster(checks, one):
 
 def interrupted(source, data, folder, pattern):
     """Starts `run`, and kills it when there is a fact like this."""
-    start = settings.run_words(settings.binary(), source, tables.template("movies"), "sim/digest", "--batch-rows", "500",
+    start = settings.run_words(settings.binary(), source, tables.template(TABLE), "sim/digest", "--batch-rows", "500",
                                data=data)
     child = subprocess.Popen([str(word) for word in start], cwd=folder, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -268,7 +228,7 @@ def interrupted(source, data, folder, pattern):
 
 def changed_template(folder):
     """An interrupted run owns the output: another template is refused and told how to end the first; then it works."""
-    source, data = tables.make("movies", "original", folder), Path(folder) / "data"
+    source, data = tables.make(TABLE, "original", folder), Path(folder) / "data"
     job = interrupted(source, data, folder, "4-results/*.json")
     other = settings.run_words(settings.binary(), source, "Another template for {{ title }}", "sim/digest", data=data)
     said = laptop.batchmill(other, folder, code=1)
@@ -296,7 +256,7 @@ def ended(data, job):
 
 def before_the_plan(folder):
     """A run that is cancelled before its plan spent nothing, leaves no output, and frees its place."""
-    source, data = tables.make("movies", "original", folder), Path(folder) / "data"
+    source, data = tables.make(TABLE, "original", folder), Path(folder) / "data"
     job = interrupted(source, data, folder, "0-job.json")
     if settings.facts(data, "2-plan.json"):
         raise Wrong("the kill came too late: the plan was there")

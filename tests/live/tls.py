@@ -14,7 +14,7 @@ from string import Template
 
 import cluster
 import settings
-from checks import expect
+from checks import Chain, expect
 from servers import PARTS, RECIPES, Kafka, free_port, http_ok, wait_until
 
 JOBS = ["live-plain", "live-submit"]
@@ -207,14 +207,8 @@ def run(checks, folder, kafka, s3):
     Path(folder).mkdir(parents=True)
     mill = SecureCluster(folder, kafka, s3)
     stranger = Authority(mill.folder, "stranger")
-    asked, missing = {}, []
-
-    def check(name, function, *arguments, needed=False):
-        if missing:
-            checks.refuse(name, f"{missing[0]} failed")
-        elif not checks.run(name, function, *arguments) and needed:
-            missing.append(name)
-
+    asked = {}
+    check = Chain(checks).run
     try:
         check("tls: the simulator starts", mill.start_simulator, needed=True)
         check("tls: topics apply", cluster.topics, mill, needed=True)

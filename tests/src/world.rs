@@ -23,15 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 /// How often is looked whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Which room takes which topic.
-const CONSUMERS: [(&str, Topic); 5] = [
-    ("splitter", Topic::Jobs),
-    ("dispatcher", Topic::Batches),
-    ("dispatcher", Topic::Retries),
-    ("poller", Topic::Submissions),
-    ("merger", Topic::Results),
-];
-
 /// The world.
 pub struct World {
     /// What its rooms share.
@@ -91,14 +82,14 @@ impl World {
 
     /// Each consumer group with each of its topics and that one's dead letters.
     fn topics(context: &Context) -> Vec<(String, String, String)> {
-        let of = |(room, topic): (&str, Topic)| {
+        let of = |(topic, room): (Topic, &str)| {
             let group = context.group(room);
             let names = context.topic_names(topic).into_iter();
             names
                 .map(move |name| (group.clone(), name.clone(), Topics::dead_letters(&group, &name)))
                 .collect::<Vec<_>>()
         };
-        CONSUMERS.into_iter().flat_map(of).collect()
+        Topic::consumed().flat_map(of).collect()
     }
 
     /// Puts a caller's file.

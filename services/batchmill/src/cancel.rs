@@ -17,13 +17,13 @@ use std::process::ExitCode;
 use events::JobCancelRequested;
 use model::facts::SCHEMA;
 use model::{CancelFact, EndFact, JobFact, JobId, JobSpec, OpenJob, Team, keys};
-use runtime::{Clock, Context, Outbox, Reconcile, Store};
+use runtime::{Clock, Outbox, Store};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::CancelArgs;
+use crate::local::{Data, in_folder};
 use crate::operate::{context, job_id, not_found};
-use crate::run::{Data, settings_over, start_simulator, to_the_end};
+use crate::run::to_the_end;
 use crate::{INTERRUPTED, UsageError, summary};
 
 /// `cancel`.
@@ -124,19 +124,8 @@ async fn interrupted_run(args: &CancelArgs, folder: &Path, job: &JobId) -> anyho
         Found::Open(_, spec) => spec,
     };
     put(&store, &Clock::system(), job).await?;
-    let mut settings = settings_over(&args.config, &data)?;
-    let simulator = start_simulator(&spec, &data, &mut settings).await?;
-    let shutdown = CancellationToken::new();
-    runtime::stop_on_signals(&shutdown)?;
-    let mut context = Context::build(settings.load()?, shutdown.clone())?;
-    runtime::log::init(&context.common.log)?;
-    context.reconcile = Reconcile::Off;
-    let end = to_the_end(&context, &spec).await;
-    shutdown.cancel();
-    if let Some(simulator) = simulator {
-        simulator.stop().await;
-    }
-    let Some(end) = end? else {
+    let end = in_folder(&data, &args.config, &spec, async |context| to_the_end(context, &spec).await).await?;
+    let Some(end) = end else {
         eprintln!("Interrupted. {job} is cancelled; the same command, or its run, goes on to its end.");
         return Ok(ExitCode::from(INTERRUPTED));
     };

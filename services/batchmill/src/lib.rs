@@ -17,6 +17,7 @@ mod dlq;
 mod failures;
 mod healthcheck;
 mod heap;
+mod local;
 mod operate;
 mod progress;
 mod reconcile;

@@ -17,14 +17,6 @@ use crate::progress::Progress;
 use crate::tracker::{Status, Tracker};
 use crate::{NOT_FOUND, USAGE, UsageError, failures, spec, summary};
 
-/// Which room consumes which topic: each such pair has a topic for its dead letters.
-const CONSUMERS: [(&str, Topic); 5] = [
-    ("splitter", Topic::Jobs),
-    ("dispatcher", Topic::Batches),
-    ("dispatcher", Topic::Retries),
-    ("poller", Topic::Submissions),
-    ("merger", Topic::Results),
-];
 /// How often `watch` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -193,7 +185,7 @@ pub(crate) async fn topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {
         let team: Team = team.parse().map_err(|error| UsageError(format!("--team: {error}")))?;
         add(topics.jobs_of(&team), Topic::Jobs.settings())?;
     }
-    for (room, topic) in CONSUMERS {
+    for (topic, room) in Topic::consumed() {
         for name in context.topic_names(topic) {
             add(Topics::dead_letters(&context.group(room), &name), events::TopicSettings::DEAD_LETTER)?;
         }

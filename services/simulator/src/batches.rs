@@ -139,7 +139,8 @@ fn begin(simulator: &Simulator, order: Order, input: Option<Input>) -> Result<Re
     record.output_expires_after = order.output_expires_after;
     if let Some((file, _)) = &input {
         let subject = Subject { metadata: record.metadata.as_ref(), filename: Some(&file.meta.filename) };
-        record.faults = simulator.faults.choose(|fault| fault.target() != Target::Request, &subject);
+        record.faults =
+            simulator.faults.choose(|fault| matches!(fault.target(), Target::Batch | Target::Rows), &subject);
     }
     match &input {
         Some((file, _)) if file.meta.purpose != "batch" => {

@@ -101,6 +101,23 @@ impl Topic {
         self.kinds().contains(&kind)
     }
 
+    /// The room whose consumer group reads it; none for the public read side.
+    #[must_use]
+    pub fn consumer(self) -> Option<&'static str> {
+        match self {
+            Self::Jobs => Some("splitter"),
+            Self::Batches | Self::Retries => Some("dispatcher"),
+            Self::Submissions => Some("poller"),
+            Self::Results => Some("merger"),
+            Self::Status => None,
+        }
+    }
+
+    /// The topics that rooms read, each with its room, in the order in which a row meets them.
+    pub fn consumed() -> impl Iterator<Item = (Self, &'static str)> {
+        Self::ALL.iter().filter_map(|topic| Some((*topic, topic.consumer()?)))
+    }
+
     /// How it is created unless the operator says otherwise.
     #[must_use]
     pub fn settings(self) -> TopicSettings {

@@ -353,13 +353,7 @@ impl World {
     pub(super) async fn lag(&self) -> Vec<(String, u64)> {
         let mut left = Vec::new();
         let Ok(topics) = events::Topics::new("batchmill") else { return left };
-        for (room, topic) in [
-            ("splitter", Topic::Jobs),
-            ("dispatcher", Topic::Batches),
-            ("dispatcher", Topic::Retries),
-            ("poller", Topic::Submissions),
-            ("merger", Topic::Results),
-        ] {
+        for (topic, room) in Topic::consumed() {
             let name = topics.name(topic);
             let lag = Bus::Memory(self.bus.clone()).lag(&format!("batchmill-{room}"), &name).await;
             if let Ok(lag) = lag

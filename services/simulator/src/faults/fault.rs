@@ -300,8 +300,10 @@ pub(crate) const NAMES: [&str; 35] = [
 /// What a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// One request.
-    Request,
+    /// One request of a kind.
+    Request(Operation),
+    /// An input file, chosen at its upload.
+    File,
     /// A batch, from its create on.
     Batch,
     /// Rows of a batch.
@@ -316,15 +318,12 @@ impl Fault {
             | Self::CreateFailed { .. }
             | Self::CreateFailedAccepted { .. }
             | Self::CreateLimited { .. }
-            | Self::CreateLate { .. }
-            | Self::UploadRefused { .. }
-            | Self::UploadDropped { .. }
-            | Self::FileNotFound { .. }
-            | Self::DeleteFailed { .. }
-            | Self::DeleteNotFound { .. }
-            | Self::DownloadCut { .. }
-            | Self::RangeIgnored {}
-            | Self::RequestFails { .. } => Target::Request,
+            | Self::CreateLate { .. } => Target::Request(Operation::Create),
+            Self::UploadRefused { .. } | Self::UploadDropped { .. } => Target::Request(Operation::Upload),
+            Self::DeleteFailed { .. } | Self::DeleteNotFound { .. } => Target::Request(Operation::DeleteFile),
+            Self::DownloadCut { .. } | Self::RangeIgnored {} => Target::Request(Operation::Download),
+            Self::RequestFails { on, .. } => Target::Request(*on),
+            Self::FileNotFound { .. } => Target::File,
             Self::BatchNotFound { .. }
             | Self::ListLags { .. }
             | Self::BatchFailed { .. }
@@ -346,23 +345,6 @@ impl Fault {
             | Self::RowRefused {}
             | Self::RowFiltered {}
             | Self::RowTruncated { .. } => Target::Rows,
-        }
-    }
-
-    /// The requests that the fault can hit; none for faults of batches and rows. `file_not_found` is chosen at the upload.
-    pub(crate) fn on(&self) -> Option<Operation> {
-        match self {
-            Self::CreateDroppedBefore {}
-            | Self::CreateDroppedAfter {}
-            | Self::CreateFailed { .. }
-            | Self::CreateFailedAccepted { .. }
-            | Self::CreateLimited { .. }
-            | Self::CreateLate { .. } => Some(Operation::Create),
-            Self::UploadRefused { .. } | Self::UploadDropped { .. } => Some(Operation::Upload),
-            Self::DeleteFailed { .. } | Self::DeleteNotFound { .. } => Some(Operation::DeleteFile),
-            Self::DownloadCut { .. } | Self::RangeIgnored {} => Some(Operation::Download),
-            Self::RequestFails { on, .. } => Some(*on),
-            _ => None,
         }
     }
 }

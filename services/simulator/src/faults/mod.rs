@@ -108,7 +108,7 @@ impl Faults {
 
     /// Whether any rule is about such requests.
     fn has(&self, on: Operation) -> bool {
-        lock(&self.state).rules.iter().any(|live| live.rule.fault.on() == Some(on))
+        lock(&self.state).rules.iter().any(|live| live.rule.fault.target() == Target::Request(on))
     }
 
     /// The faults that the rules choose for this subject, in their order. Every rule counts it, whatever others choose.
@@ -131,7 +131,7 @@ impl Faults {
 
     /// The first fault that the rules choose for a request. It acts.
     fn strike(&self, on: Operation, subject: &Subject<'_>) -> Option<Fault> {
-        let chosen = self.choose(|fault| fault.on() == Some(on), subject).into_iter().next()?;
+        let chosen = self.choose(|fault| fault.target() == Target::Request(on), subject).into_iter().next()?;
         self.fired(&chosen);
         Some(chosen.fault)
     }

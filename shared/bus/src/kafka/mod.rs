@@ -126,9 +126,12 @@ impl KafkaBus {
         let what = format!("reading the lag of group `{group}` on topic `{topic}`");
         blocking(&what.clone(), move || {
             read_standing(&reader, &topic, timeout).map_err(|error| {
-                // The next call gets a new one, which begins at the first brokers.
-                bus.0.readers.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
-                fault::of(&what, &topic, &error)
+                let error = fault::of(&what, &topic, &error);
+                if error.is_transient() {
+                    // The next call gets a new one, which begins at the first brokers.
+                    bus.0.readers.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+                }
+                error
             })
         })
         .await
