@@ -5,6 +5,7 @@ keytool, for the name `localhost` and nothing else. What is right: a whole job, 
 `submit`. What is wrong: the password, the authority, and the host's name; each time the operator is told what to look at.
 """
 
+import json
 import secrets
 import shutil
 import subprocess
@@ -163,10 +164,14 @@ def wrong_password(mill):
     environment = {**mill.environment, PASSWORD_VARIABLE: f"not-{mill.kafka.password}"}
     del environment[f"{PASSWORD_VARIABLE}_FILE"]
     path, _ = wrong_config(mill, "wrong-password", mill.kafka.brokers, None)
-    for words in (settings.topics_words(settings.binary(), path), settings.room_words(settings.binary(), "splitter", path)):
+    job = mill.folder / "never.json"
+    job.write_text(json.dumps(settings.spec("never", "in/never.csv", "out/never.csv", "{{ title }}")), encoding="utf-8")
+    for words in (settings.topics_words(settings.binary(), path), settings.room_words(settings.binary(), "splitter", path),
+                  settings.submit_words(settings.binary(), job, path)):
         said = mill.refused(words, environment)
         expect("Authentication failed" in said, f"it does not say what is wrong:\n{said[-3000:]}")
         expect("kafka.properties" in said.strip().splitlines()[-1], f"it does not say where to look:\n{said[-3000:]}")
+    expect(mill.s3.read(f"{settings.PREFIX}/open/never") is None, "a job was left behind that nobody was told of")
 
 
 def not_certified(mill, name, brokers, authority):

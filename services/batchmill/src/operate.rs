@@ -85,6 +85,8 @@ pub(crate) async fn submit(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         !context.common.kafka.brokers.is_empty(),
         "kafka.brokers is not set: name the brokers in the settings, or use run for a job on this machine"
     );
+    // Before anything is put: else a job that could not be told would be taken up later all the same.
+    context.bus.probe().await?;
     if context.store.get_json::<EndFact>(&keys::end(&spec.id)).await?.is_none() {
         let (nonce, opened_at) = (context.clock.nonce(), context.clock.now());
         let open = OpenJob { schema: SCHEMA, nonce, team: team.clone(), spec: spec.clone(), opened_at };

@@ -131,8 +131,9 @@ impl Locations {
     /// # Errors
     /// A refusal with the code `location_refused`.
     pub fn resolve(&self, text: &str, team: &Team) -> Result<Location, Refusal> {
-        let refused =
-            |reason: String| Refusal::new(RefusalCode::LocationRefused, format!("location {text:?}: {reason}"));
+        let refused = |reason: String| {
+            Refusal::new(RefusalCode::LocationRefused, format!("location {:?}: {reason}", uri::without_secrets(text)))
+        };
         let uri = uri::parse(text).map_err(|reason| refused(reason.to_owned()))?;
         self.check_allowed(&uri, text, team).map_err(refused)?;
         let place = match uri {

@@ -18,8 +18,23 @@ fn locations(rules: LocationRules) -> Locations {
 fn refusal(locations: &Locations, uri: &str, team: &Team) -> String {
     let refusal = locations.resolve(uri, team).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::LocationRefused);
-    assert!(refusal.message.contains(&format!("{uri:?}")), "{refusal}");
+    assert!(refusal.message.contains(&format!("{:?}", uri::without_secrets(uri))), "{refusal}");
     refusal.message
+}
+
+#[test]
+fn a_refusal_repeats_no_password_and_no_signature() {
+    let any = locations(rules(&[]));
+    for (bad, shown) in [
+        ("s3://me:hunter2@lake/in.csv", "s3://***@lake/in.csv"),
+        ("https://me:hunter2@host:9000/a@b.csv", "https://***@host:9000/a@b.csv"),
+        ("https://lake.example/in.csv?X-Amz-Signature=hunter2", "https://lake.example/in.csv?***"),
+        ("file://me:hunter2@host/in.csv", "file://***@host/in.csv"),
+        ("file:///data/../what?.csv", "file:///data/../what?.csv"),
+    ] {
+        let message = refusal(&any, bad, &Team::shared());
+        assert!(message.contains(&format!("{shown:?}")), "{message}");
+    }
 }
 
 #[test]

@@ -38,6 +38,19 @@ pub(super) fn parse(text: &str) -> Result<Uri<'_>, &'static str> {
     Ok(Uri::S3 { bucket, key })
 }
 
+/// A location as a message may repeat it: without what may be a secret, `user:password@` and a signed query. A file's name
+/// may hold any character and has no query.
+pub(super) fn without_secrets(text: &str) -> String {
+    let query = if text.starts_with("file:") { None } else { text.find('?') };
+    let (text, query) = (&text[..query.unwrap_or(text.len())], if query.is_some() { "?***" } else { "" });
+    let Some((scheme, rest)) = text.split_once("://") else { return format!("{text}{query}") };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{path}{query}"),
+        None => format!("{scheme}://{host}{path}{query}"),
+    }
+}
+
 /// Amazon S3 user guide, "general purpose bucket naming rules"; other servers also take an underscore.
 fn is_bucket(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_');
