@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{ConfigArgs, ConfigCommand, StatusArgs, SubmitArgs, TopicsCommand};
 use crate::progress::Progress;
 use crate::tracker::{Status, Tracker};
-use crate::{NOT_FOUND, USAGE, UsageError, failures, spec, summary};
+use crate::{NOT_FOUND, USAGE, UsageError, cost, failures, spec, summary};
 
 /// Which room consumes which topic: each such pair has a topic for its dead letters.
 const CONSUMERS: [(&str, Topic); 5] = [
@@ -49,7 +49,7 @@ pub(crate) fn load_settings(args: &ConfigArgs, over: &[(String, String)]) -> any
 
 /// Names every section there is, so that a misspelt one is found and each default is shown.
 fn declare(settings: &mut Settings) -> anyhow::Result<()> {
-    Common::declare(settings)?;
+    Common::declare(settings)?.prices.list()?;
     settings.declare::<splitter::Config>("splitter")?;
     settings.declare::<dispatcher::Config>("dispatcher")?;
     settings.declare::<poller::Config>("poller")?;
@@ -140,6 +140,10 @@ fn print_status(status: &Status) {
     println!("failed    {}", status.counts.failed_rows());
     for line in failures::lines(&status.counts) {
         println!("          {line}");
+    }
+    println!("tokens    {}", cost::tokens(&status.tokens));
+    if status.rows.is_some() {
+        println!("cost      {} so far", cost::text(status.cost.as_ref()));
     }
 }
 
