@@ -158,6 +158,15 @@ async fn output(mill: &Mill) -> String {
     String::from_utf8(mill.get(OUT).await.unwrap()).unwrap()
 }
 
+#[test]
+fn each_model_of_the_simulator_has_a_price_that_says_that_it_is_simulated() {
+    let prices = model::price::Prices::built_in().unwrap();
+    for model in simulator::models() {
+        let pricing = prices.of(&format!("sim/{model}"));
+        assert!(pricing.listed().is_some_and(|price| price.simulated), "{model}");
+    }
+}
+
 /// Lives until the job's plan is there.
 async fn planned(mill: &Mill, spec: &JobSpec, rows: usize) -> PlanFact {
     mill.put(IN, table(rows).as_bytes()).await.unwrap();

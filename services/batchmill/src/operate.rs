@@ -8,7 +8,7 @@ use events::{Event, JobSubmitted, Topic, Topics};
 use model::facts::SCHEMA;
 use model::retry::RetryTable;
 use model::{EndFact, JobId, OpenJob, Team, keys};
-use runtime::settings::{Common, Log, LogFormat, Settings};
+use runtime::settings::{Common, Log, LogFormat, PriceSettings, Settings};
 use runtime::{Context, Outbox, PutOnce};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ pub(crate) fn load_settings(args: &ConfigArgs, over: &[(String, String)]) -> any
 
 /// Names every section there is, so that a misspelt one is found and each default is shown.
 fn declare(settings: &mut Settings) -> anyhow::Result<()> {
-    Common::declare(settings)?.prices.list()?;
+    Common::declare(settings)?;
     settings.declare::<splitter::Config>("splitter")?;
     settings.declare::<dispatcher::Config>("dispatcher")?;
     settings.declare::<poller::Config>("poller")?;
@@ -212,6 +212,12 @@ pub(crate) async fn topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What lies outside the settings themselves: the list of prices.
+fn check(settings: &Settings) -> anyhow::Result<()> {
+    settings.section::<PriceSettings>("prices")?.list()?;
+    Ok(())
+}
+
 /// `config`.
 pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -221,7 +227,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Check(args) => match load_settings(&args, &[]) {
+        ConfigCommand::Check(args) => match load_settings(&args, &[]).and_then(|settings| check(&settings)) {
             Ok(_) => {
                 println!("the settings are sound");
                 Ok(ExitCode::SUCCESS)

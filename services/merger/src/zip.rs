@@ -105,7 +105,10 @@ impl Zip {
             told -= 1;
             let mut bytes = [0; size_of::<u128>()];
             costs.read_exact(&mut bytes).map_err(|error| Error::data(format!("folded costs: {error}")))?;
-            Some(u128::from_le_bytes(bytes)).filter(|pico| *pico != NO_COST).map(Usd::from_pico).map(&mut add);
+            let pico = u128::from_le_bytes(bytes);
+            if pico != NO_COST {
+                add(Usd::from_pico(pico));
+            }
         }
         let Some(price) = &self.price else { return Ok(None) };
         for cursor in &self.cursors[..told] {
