@@ -109,7 +109,7 @@ ROOMS = ("batchmill-rooms", "batchmill: jobs and rooms", "What each of the four 
      [(rate("batchmill_store_errors_total", by="operation, kind"), "{{operation}} {{kind}}")]),
 ])
 
-PROVIDERS = ("batchmill-providers", "batchmill: providers and tokens", "What the providers do with the batches, and what is used there.", [
+PROVIDERS = ("batchmill-providers", "batchmill: providers and cost", "What the providers do with the batches, what is used there and what it costs.", [
     ("Batches at the provider", "Batches that were submitted and are not collected yet.", "short", "timeseries",
      [(f"sum by (provider) (batchmill_poller_batches_at_provider{{{PROVIDER}}})", "{{provider}}")]),
     ("Oldest batch", "Age of the oldest of them.", "s", "timeseries",
@@ -137,6 +137,24 @@ PROVIDERS = ("batchmill-providers", "batchmill: providers and tokens", "What the
      [(increase("batchmill_tokens_total", PROVIDER, "provider, model"), "{{provider}}/{{model}}")]),
     ("Tokens by team", "Tokens of the shown time.", "short", "timeseries",
      [(increase("batchmill_tokens_total", PROVIDER, "team"), "{{team}}")]),
+    ("Cost an hour", "At the present rate, by the prices that the jobs' plans froze.", "currencyUSD", "timeseries",
+     [("3600 * " + rate("batchmill_cost_usd_total", PROVIDER, "provider"), "{{provider}}")]),
+    ("Cost a day and its budget", "At the present rate. The budget is a setting: the alerts compare with it, and nothing stops at it.",
+     "currencyUSD", "timeseries", [("86400 * " + rate("batchmill_cost_usd_total"), "a day at this rate"),
+                                   (f"max (batchmill_cost_budget_usd{{{SELECT}}})", "budget of a day")]),
+    ("Cost by model", "Of the shown time.", "currencyUSD", "timeseries",
+     [(increase("batchmill_cost_usd_total", PROVIDER, "provider, model"), "{{provider}}/{{model}}")]),
+    ("Cost by team", "Of the shown time.", "currencyUSD", "timeseries",
+     [(increase("batchmill_cost_usd_total", PROVIDER, "team"), "{{team}}")]),
+    ("Cost of 1,000 answered rows", "Of the shown time: what was paid for rows that failed or were tried again is in it.", "currencyUSD",
+     "timeseries", [("1000 * " + increase("batchmill_cost_usd_total", PROVIDER, "provider") + " / "
+                     + increase("batchmill_poller_rows_total", PROVIDER + ',outcome="answered"', "provider"), "{{provider}}")]),
+    ("Tokens without a price", "Tokens of models that the list of prices lacks, and answers whose lines told no usage: their cost is unknown.",
+     "short", "timeseries",
+     [(increase("batchmill_cost_unpriced_tokens_total", PROVIDER, "provider, model"), "{{provider}}/{{model}} tokens"),
+      (increase("batchmill_cost_unmetered_rows_total", PROVIDER, "provider, model"), "{{provider}}/{{model}} answers")]),
+    ("Usage that does not add up", "Batches whose usage by the provider's own figure is not the sum over their rows.", "short", "timeseries",
+     [(increase("batchmill_cost_usage_mismatches_total", PROVIDER, "provider, model", RATE), "{{provider}}/{{model}}")]),
     ("Creates whose answer was lost", "The batch may run: nothing more is sent for it until the fence has found out.", "short", "timeseries",
      [(increase("batchmill_dispatcher_ambiguous_creates_total", PROVIDER, "provider", RATE), "{{provider}}")]),
     ("What the fences found", "Looks for batches whose create has no recorded outcome.", "short", "timeseries",

@@ -26,7 +26,7 @@ PARTS = Path(os.environ.get("BATCHMILL_PARTS") or REPO / ".parts").absolute()
 PROMTOOL = PARTS / "prometheus" / "usr" / "bin" / "promtool"
 COMPOSE, RUNBOOKS = REPO / "compose", REPO / "docs" / "runbooks"
 # Grafana's own names of units.
-UNITS = {"short", "s", "bytes", "cps", "reqps", "rowsps", "percentunit"}
+UNITS = {"short", "s", "bytes", "cps", "reqps", "rowsps", "percentunit", "currencyUSD"}
 # What is no metric of batchmill's: Prometheus' own, and the client library's of the process.
 FOREIGN = re.compile(r"up|process_\w+")
 

@@ -2,6 +2,8 @@
 //!
 //! Wire formats are the real ones: requests are encoded, and lines decoded, by the OpenAI provider.
 
+mod usage;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use model::Tokens;
 use model::spec::Request;
 use providers::{
     Answer, BadLine, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error,
     FileEntry, FilePage, Limits, Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, Result, UploadedFile,
 };
 use serde_json::{Value, json};
+
+pub use usage::UsageScript;
 
 /// What a row of a batch gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +60,7 @@ pub struct ScriptedProvider {
     format: Arc<dyn Provider>,
     rows: RowScript,
     creates: CreateScript,
+    usage: UsageScript,
     status: BatchStatus,
     slow: usize,
     done_when_cancelled: Option<usize>,
@@ -96,6 +102,7 @@ impl ScriptedProvider {
             format,
             rows,
             creates,
+            usage: Box::new(|_, truth| Some(truth)),
             status: BatchStatus::Completed,
             slow: 0,
             done_when_cancelled: None,
@@ -113,6 +120,12 @@ impl ScriptedProvider {
     #[must_use]
     pub fn with_creates(self, creates: CreateScript) -> Self {
         Self { creates, ..self }
+    }
+
+    /// The same whose batches say of their usage what this script makes of the truth.
+    #[must_use]
+    pub fn with_usage(self, usage: UsageScript) -> Self {
+        Self { usage, ..self }
     }
 
     /// The same with this final status for every batch.
@@ -160,7 +173,8 @@ impl ScriptedProvider {
         state.files.insert(name, kept);
         state.cancelled.insert(batch.id.clone());
         let (status, raw_status) = (BatchStatus::Cancelled, "cancelled".to_owned());
-        state.batches[number] = ProviderBatch { status, raw_status, output_file, error_file: None, ..batch };
+        state.batches[number] =
+            ProviderBatch { status, raw_status, output_file, error_file: None, usage: None, ..batch };
     }
 
     /// How many files there are.
@@ -213,7 +227,7 @@ impl ScriptedProvider {
     /// Runs a batch at once: its files are there before anyone asks.
     fn accept(&self, state: &mut State, file: &str, metadata: &BTreeMap<String, String>) -> ProviderBatch {
         let number = state.batches.len();
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let (mut output, mut errors, mut used) = (Vec::new(), Vec::new(), Tokens::default());
         let input = state.files.get(file).cloned().unwrap_or_default();
         // The last row first: nobody may rely on the order.
         for line in input.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty()) {
@@ -222,6 +236,7 @@ impl ScriptedProvider {
             state.paid.push(prompt.clone());
             let reply = (self.rows)(number, &prompt);
             if let Some(line) = line_of(&request["custom_id"], &reply) {
+                used += usage::of_line(&line);
                 let file = if matches!(reply, Reply::Answer(_)) { &mut output } else { &mut errors };
                 file.extend_from_slice(line.to_string().as_bytes());
                 file.push(b'\n');
@@ -242,7 +257,7 @@ impl ScriptedProvider {
             error_file: keep("error", errors),
             errors: Vec::new(),
             progress: None,
-            usage: None,
+            usage: (self.usage)(number, used),
             expires_at: None,
         };
         state.batches.push(batch.clone());

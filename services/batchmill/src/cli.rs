@@ -111,7 +111,7 @@ pub(crate) struct JobArgs {
     /// The name of the column with the answers.
     #[arg(long, value_name = "NAME", default_value = "response", conflicts_with = "spec")]
     pub(crate) response_column: String,
-    /// Add the columns beyond answer and error too: status, error_kind, finish_reason, model, tokens, attempts.
+    /// Add the columns beyond answer and error too: status, error_kind, finish_reason, model, tokens, attempts, cost_usd.
     #[arg(long, conflicts_with = "spec")]
     pub(crate) details: bool,
     /// The most rows of a batch.

@@ -13,6 +13,7 @@
 
 mod cancel;
 mod cli;
+mod cost;
 mod dlq;
 mod failures;
 mod healthcheck;

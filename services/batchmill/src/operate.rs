@@ -8,14 +8,14 @@ use events::{Event, JobSubmitted, Topic, Topics};
 use model::facts::SCHEMA;
 use model::retry::RetryTable;
 use model::{EndFact, JobId, OpenJob, Team, keys};
-use runtime::settings::{Common, Log, LogFormat, Settings};
+use runtime::settings::{Common, Log, LogFormat, PriceSettings, Settings};
 use runtime::{Context, Outbox, PutOnce};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ConfigArgs, ConfigCommand, StatusArgs, SubmitArgs, TopicsCommand};
 use crate::progress::Progress;
 use crate::tracker::{Status, Tracker};
-use crate::{NOT_FOUND, USAGE, UsageError, failures, spec, summary};
+use crate::{NOT_FOUND, USAGE, UsageError, cost, failures, spec, summary};
 
 /// How often `watch` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -135,6 +135,10 @@ fn print_status(status: &Status) {
     for line in failures::lines(&status.counts) {
         println!("          {line}");
     }
+    println!("tokens    {}", cost::tokens(&status.tokens));
+    if status.rows.is_some() {
+        println!("cost      {} so far", cost::text(status.cost.as_ref()));
+    }
 }
 
 /// `watch`.
@@ -202,6 +206,12 @@ pub(crate) async fn topics(command: TopicsCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What lies outside the settings themselves: the list of prices.
+fn check(settings: &Settings) -> anyhow::Result<()> {
+    settings.section::<PriceSettings>("prices")?.list()?;
+    Ok(())
+}
+
 /// `config`.
 pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -211,7 +221,7 @@ pub(crate) fn config(command: ConfigCommand) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Check(args) => match load_settings(&args, &[]) {
+        ConfigCommand::Check(args) => match load_settings(&args, &[]).and_then(|settings| check(&settings)) {
             Ok(_) => {
                 println!("the settings are sound");
                 Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use jiff::SpanRound;
 use model::EndFact;
 
 use crate::failures::{self, grouped};
-use crate::{FAILED, FAILED_ROWS, spec};
+use crate::{FAILED, FAILED_ROWS, cost, spec};
 
 /// Prints the end of a job and gives the exit code that goes with it.
 pub(crate) fn print(end: &EndFact, json: bool) -> anyhow::Result<ExitCode> {
@@ -38,8 +38,8 @@ fn text(end: &EndFact) -> String {
         line("failed", &grouped(end.counts.failed_rows())),
     ];
     lines.extend(failures::lines(&end.counts).iter().map(|failure| line("", failure)));
-    let tokens = end.tokens;
-    lines.push(line("tokens", &format!("{} in, {} out", grouped(tokens.input), grouped(tokens.output))));
+    lines.push(line("tokens", &cost::tokens(&end.tokens)));
+    lines.push(line("cost", &cost::text(end.cost.as_ref())));
     lines.push(line(
         "batches",
         &format!("{} in {} attempts", grouped(end.batches.into()), grouped(end.attempts.into())),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::keys::{self, Key};
+use model::price::{JobCost, Pricing};
 use model::{
     BatchId, BatchRef, Counts, EndFact, JobFact, JobId, PlanFact, PlanOutcome, ResultFact, SubmissionEntry,
     SubmissionStep, Tokens,
@@ -46,6 +47,8 @@ pub(crate) struct Status {
     pub(crate) counts: Counts,
     /// Tokens so far.
     pub(crate) tokens: Tokens,
+    /// What they cost; none before the plan, and if the list of prices lacks the model.
+    pub(crate) cost: Option<JobCost>,
     /// How it ended, once it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) end: Option<EndFact>,
@@ -99,10 +102,11 @@ impl Tracker {
 
     fn status(&self) -> Status {
         let planned = self.plan.as_ref().and_then(|plan| match &plan.outcome {
-            PlanOutcome::Planned { rows, batches, .. } => Some((*rows, batches)),
+            PlanOutcome::Planned { rows, batches, pricing, .. } => Some((*rows, batches, pricing)),
             PlanOutcome::Refused { .. } => None,
         });
-        let batches = planned.map_or(&[][..], |(_, batches)| batches);
+        let batches = planned.map_or(&[][..], |(_, batches, _)| batches);
+        let price = planned.and_then(|(.., pricing)| pricing.as_ref()).and_then(Pricing::listed);
         let mut counts = Counts::default();
         let mut tokens = Tokens::default();
         for result in self.results.values() {
@@ -117,11 +121,12 @@ impl Tracker {
             state: self.state(batches),
             cancelled: self.cancelled,
             batches_split: self.stored_batches.len() as u64,
-            batches_planned: planned.map(|(_, batches)| batches.len() as u64),
-            rows: planned.map(|(rows, _)| rows),
+            batches_planned: planned.map(|(_, batches, _)| batches.len() as u64),
+            rows: planned.map(|(rows, ..)| rows),
             rows_submitted: batches.iter().filter(|batch| self.is_submitted(batch)).map(|batch| batch.data.rows).sum(),
             counts: self.end.as_ref().map_or(counts, |end| end.counts.clone()),
             tokens,
+            cost: price.map(|price| price.job(self.results.values())),
             end: self.end.clone(),
         }
     }

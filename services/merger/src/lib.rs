@@ -24,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 use events::{Event, JobEnded, Topic};
 use model::facts::SCHEMA;
+use model::price::JobCost;
 use model::{
     BatchId, BatchRef, Counts, EndFact, JobFact, JobId, OutputRef, PlanFact, PlanOutcome, Refusal, ResultFact, Tokens,
     keys,
@@ -51,6 +52,7 @@ struct End {
     /// Rows of the plan.
     planned_rows: u64,
     tokens: Tokens,
+    cost: Option<JobCost>,
     output: Option<OutputRef>,
     failed_rows: Option<OutputRef>,
     refusal: Option<Refusal>,
@@ -86,7 +88,7 @@ impl Merger {
         let (Some(fact), Some(plan)) = (fact, plan) else { return Ok(Verdict::Done) };
         let end = match plan.outcome {
             PlanOutcome::Refused { refusal } => End::refused(refusal),
-            PlanOutcome::Planned { rows, batches, .. } => {
+            PlanOutcome::Planned { rows, batches, pricing, .. } => {
                 if self.covered().lacks_some(job, batches.len(), self.context.clock.monotonic()) {
                     return Ok(Verdict::Done);
                 }
@@ -101,7 +103,7 @@ impl Merger {
                     self.remember(job, &batches, &results);
                     return Ok(Verdict::Done);
                 };
-                self.merge(&fact, rows, &batches, &attempts).await?
+                self.merge(&fact, (rows, pricing.as_ref()), &batches, &attempts).await?
             }
         };
         faults::crash_point!(MergerMerged);
@@ -143,6 +145,7 @@ impl Merger {
             attempts: end.attempts,
             counts: end.counts,
             tokens: end.tokens,
+            cost: end.cost,
             output: end.output,
             failed_rows: end.failed_rows,
             refusal: end.refusal,
@@ -171,8 +174,8 @@ impl Merger {
 impl End {
     fn refused(refusal: Refusal) -> Self {
         let (counts, tokens, planned_rows) = (Counts::default(), Tokens::default(), 0);
-        let (output, failed_rows, refusal) = (None, None, Some(refusal));
-        Self { batches: 0, attempts: 0, counts, planned_rows, tokens, output, failed_rows, refusal }
+        let (cost, output, failed_rows, refusal) = (None, None, None, Some(refusal));
+        Self { batches: 0, attempts: 0, counts, planned_rows, tokens, cost, output, failed_rows, refusal }
     }
 }
 

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{Seek, Write};
 
 use arrow::array::{Array, BinaryArray};
-use model::spec::FileFormat;
+use model::price::{ListedPrice, Pricing};
+use model::spec::{COST_COLUMN, FileFormat};
 use model::table::FileKind;
 use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact, RowStatus, TableInfo};
 use runtime::cpu;
@@ -19,7 +20,7 @@ use tables::result::{Answers, ResultWriter};
 
 use crate::decide::{Contradiction, is_conserved, tokens};
 use crate::failed::FailedRows;
-use crate::zip::{Noting, Zip};
+use crate::zip::{Noting, Words, Zip};
 use crate::{End, Merger};
 
 /// So many attempts of a batch are open at a time: each is two files and a row group of results.
@@ -38,6 +39,14 @@ struct Files<'a> {
     output: Output,
     object: ObjectWriter,
     failed: FailedRows<'a>,
+    /// What tokens cost.
+    price: Option<&'a ListedPrice>,
+}
+
+/// The last words of attempts, on scratch disk, and what each row cost.
+struct Folded {
+    rows: ScratchFile,
+    costs: ScratchFile,
 }
 
 impl Merger {
@@ -45,7 +54,7 @@ impl Merger {
     pub(crate) async fn merge(
         &self,
         job: &JobFact,
-        rows: u64,
+        (rows, pricing): (u64, Option<&Pricing>),
         batches: &[BatchRef],
         attempts: &[Vec<&ResultFact>],
     ) -> anyhow::Result<End> {
@@ -53,9 +62,10 @@ impl Merger {
             job.table.as_ref().ok_or_else(|| anyhow::anyhow!("job {} has a plan and no layout", job.spec.id))?;
         let (locations, codec) = (&self.context.locations, Codec::for_table(table, self.codec));
         let mut files = Files {
-            output: Output::new(job, table, codec)?,
+            output: Output::new(job, pricing, table, codec)?,
             object: locations.resolve(&job.spec.output.uri, &job.team)?.writer(),
             failed: FailedRows::new(job, table, codec, locations)?,
+            price: pricing.and_then(Pricing::listed),
         };
         let began = self.context.clock.monotonic();
         let counts = match self.merge_batches(job, rows, batches, attempts, &mut files).await {
@@ -66,7 +76,7 @@ impl Merger {
                 return Err(error);
             }
         };
-        let Files { output, mut object, failed } = files;
+        let Files { output, mut object, failed, price } = files;
         let failed_rows = failed.finish().await?;
         object.write(output.finish()?).await?;
         faults::crash_point!(MergerWritten);
@@ -79,6 +89,7 @@ impl Merger {
             counts,
             planned_rows: rows,
             tokens: tokens(attempts.iter().flatten().copied()),
+            cost: price.map(|price| price.job(attempts.iter().flatten().copied())),
             output: Some(output),
             failed_rows,
             refusal: None,
@@ -121,10 +132,10 @@ impl Merger {
         let mut unfolded = attempts;
         while unfolded.len() > SIDE_BY_SIDE {
             let (earlier, latest) = unfolded.split_at(unfolded.len() - SIDE_BY_SIDE);
-            spooled = Some(self.fold(job, batch, latest, spooled).await?);
+            spooled = Some(self.fold(job, batch, latest, (spooled, files.price)).await?);
             unfolded = earlier;
         }
-        let (mut zip, _spooled) = self.side_by_side(batch, unfolded, spooled).await?;
+        let (mut zip, _spooled) = self.side_by_side(batch, unfolded, (spooled, files.price)).await?;
         let mut groups = Groups::open(&files.output, data.try_clone()?, job.spec.details)?;
         loop {
             let Files { output, failed, .. } = files;
@@ -150,16 +161,22 @@ impl Merger {
         &self,
         batch: &BatchRef,
         attempts: &[&ResultFact],
-        words: Option<ScratchFile>,
+        (words, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<(Zip, Vec<ScratchFile>)> {
         let mut spooled = Vec::with_capacity(attempts.len() + 1);
         for attempt in attempts {
             spooled.push(self.context.store.fetch_verified(&attempt.data, &self.context.scratch).await?);
         }
         let results = spooled.iter().map(ScratchFile::try_clone).collect::<Result<Vec<_>, _>>()?;
-        let folded = words.as_ref().map(ScratchFile::try_clone).transpose()?;
-        spooled.extend(words);
-        Ok((Zip::open(batch.id.number, results, folded)?, spooled))
+        let folded = match words {
+            None => None,
+            Some(Folded { rows, costs }) => {
+                let words = Words { rows: rows.try_clone()?, costs: costs.try_clone()? };
+                spooled.extend([rows, costs]);
+                Some(words)
+            }
+        };
+        Ok((Zip::open(batch.id.number, results, folded, price)?, spooled))
     }
 
     /// Merges a batch's latest attempts into one file of last words.
@@ -168,17 +185,19 @@ impl Merger {
         job: &JobFact,
         batch: &BatchRef,
         latest: &[&ResultFact],
-        behind: Option<ScratchFile>,
-    ) -> anyhow::Result<ScratchFile> {
+        (behind, price): (Option<Folded>, Option<&ListedPrice>),
+    ) -> anyhow::Result<Folded> {
         let Some(first) = latest.first() else { anyhow::bail!("there is nothing to fold") };
-        let (mut zip, _spooled) = self.side_by_side(batch, latest, behind).await?;
-        let mut file = self.context.scratch.reserve(0)?.ok_or_else(|| anyhow::anyhow!("scratch is full"))?;
+        let (mut zip, _spooled) = self.side_by_side(batch, latest, (behind, price)).await?;
+        let reserve = || self.context.scratch.reserve(0)?.ok_or_else(|| anyhow::anyhow!("scratch is full"));
+        let (mut file, mut costs) = (reserve()?, reserve()?);
         let mut writer = ResultWriter::new(&job.spec.id, first.id, self.codec)?;
         let mut left = first.data.rows;
         while left > 0 {
             let now = left.min(WORDS_AT_A_TIME);
             cpu::run_blocking_section(|| {
-                zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_mismatch())?;
+                let cost = zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_mismatch())?;
+                spool(&mut costs, &cost)?;
                 spool(&mut file, &writer.take())
             })?;
             left -= now;
@@ -186,7 +205,8 @@ impl Merger {
         zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
         spool(&mut file, &writer.finish()?)?;
         file.file().rewind()?;
-        Ok(file)
+        costs.file().rewind()?;
+        Ok(Folded { rows: file, costs })
     }
 }
 
@@ -202,8 +222,12 @@ pub(crate) fn is_gzipped(output: &str, table: &TableInfo) -> bool {
 }
 
 impl Output {
-    fn new(job: &JobFact, table: &TableInfo, codec: Codec) -> Result<Self, Error> {
-        let added = job.spec.added_columns();
+    fn new(job: &JobFact, pricing: Option<&Pricing>, table: &TableInfo, codec: Codec) -> Result<Self, Error> {
+        let mut added = job.spec.added_columns();
+        if pricing.is_none() {
+            // Planned before there were prices: a column of the caller's may have the name.
+            added.retain(|column| *column != COST_COLUMN);
+        }
         Ok(match table.kind {
             FileKind::Parquet => Self::Parquet(Box::new(ParquetOutput::new(table, &added, codec)?)),
             FileKind::Csv => {
@@ -252,7 +276,7 @@ impl Groups {
                     let record = record.unwrap_or_default();
                     let row = zip.next_row()?;
                     let cells = row.cells(*details);
-                    let cells: Vec<Option<&str>> = cells.iter().map(Option::as_deref).collect();
+                    let cells: Vec<Option<&str>> = cells.iter().take(output.added()).map(Option::as_deref).collect();
                     output.row(record, &cells)?;
                     if row.status != RowStatus::Answered {
                         failed.push_record(record)?;

@@ -7,13 +7,16 @@
 //! failure speaks for it, and `deadline` is left to rows that never had a word of their own.
 //!
 //! Rows that are tried until the deadline may have hundreds of attempts. Only so many lie side by side: the latest are
-//! first merged into one file of last words on scratch disk ([`Zip::words`]), which stands for them all.
+//! first merged into one file of last words on scratch disk ([`Zip::words`]), which stands for them all. What each of its
+//! rows cost so far lies in a file beside it, since every attempt of a row was paid and not only the one that speaks.
 
 use std::fs::File;
+use std::io::{BufReader, Read};
 
+use model::price::{ListedPrice, Usd};
 use model::{Counts, FailureKind, RowStatus};
 use tables::Error;
-use tables::result::{Answers, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter};
+use tables::result::{Answers, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter, Usage};
 
 use crate::decide::{check_word, speaker};
 
@@ -46,40 +49,85 @@ impl Cursor {
     }
 }
 
+/// A cost in the file beside the last words; all ones stand for none.
+const NO_COST: u128 = u128::MAX;
+
+/// The last words of the attempts behind those that lie side by side: one file of rows, and one of what they cost.
+pub(crate) struct Words {
+    pub(crate) rows: File,
+    pub(crate) costs: File,
+}
+
 /// The attempts of one batch.
 pub(crate) struct Zip {
     batch: u32,
     cursors: Vec<Cursor>,
     /// Whether the last cursor is a file of last words, whose `tries` are the attempts that they stand for.
     folded: bool,
+    /// What the rows of the last cursor cost, if it is folded.
+    costs: Option<BufReader<File>>,
+    price: Option<ListedPrice>,
     /// The rows given so far, by their last word.
     pub(crate) counts: Counts,
 }
 
 impl Zip {
     /// The results of a batch, first attempt first, and the last words of the attempts behind them, if they were folded.
-    pub(crate) fn open(batch: u32, attempts: Vec<File>, words: Option<File>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        batch: u32,
+        attempts: Vec<File>,
+        words: Option<Words>,
+        price: Option<&ListedPrice>,
+    ) -> Result<Self, Error> {
         let folded = words.is_some();
+        let (words, costs) = words.map(|Words { rows, costs }| (rows, BufReader::new(costs))).unzip();
         let cursors = attempts.into_iter().chain(words).map(Cursor::open).collect::<Result<_, _>>()?;
-        Ok(Self { batch, cursors, folded, counts: Counts::default() })
+        Ok(Self { batch, cursors, folded, costs, price: price.cloned(), counts: Counts::default() })
     }
 
-    /// Writes the last words of so many rows.
-    pub(crate) fn words(&mut self, rows: u64, into: &mut ResultWriter) -> Result<(), Error> {
+    /// Writes the last words of so many rows, and gives what they cost.
+    pub(crate) fn words(&mut self, rows: u64, into: &mut ResultWriter) -> Result<Vec<u8>, Error> {
+        let mut costs = Vec::new();
         for _ in 0..rows {
-            let (word, attempts) = self.next_word()?;
+            let (word, attempts, cost) = self.next_word()?;
             into.push(&ResultRow { tries: attempts, ..word })?;
+            costs.extend_from_slice(&cost.map_or(NO_COST, Usd::pico).to_le_bytes());
         }
-        Ok(())
+        Ok(costs)
     }
 
-    /// The next row's last word, and in how many attempts it was.
-    fn next_word(&mut self) -> Result<(ResultRow<'_>, u32), Error> {
+    /// What the row at the heads of so many cursors cost over all its attempts; none if no attempt told its usage.
+    fn cost(&mut self, standing: usize) -> Result<Option<Usd>, Error> {
+        let mut sum: Option<Usd> = None;
+        let mut add = |cost: Usd| sum = Some(sum.unwrap_or_default() + cost);
+        let mut told = standing;
+        if let (Some(costs), true) = (&mut self.costs, standing == self.cursors.len()) {
+            told -= 1;
+            let mut bytes = [0; size_of::<u128>()];
+            costs.read_exact(&mut bytes).map_err(|error| Error::data(format!("folded costs: {error}")))?;
+            let pico = u128::from_le_bytes(bytes);
+            if pico != NO_COST {
+                add(Usd::from_pico(pico));
+            }
+        }
+        let Some(price) = &self.price else { return Ok(None) };
+        for cursor in &self.cursors[..told] {
+            let usage = cursor.row(0)?.usage;
+            if usage != Usage::default() {
+                add(price.cost(&usage.tokens()).total);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The next row's last word, in how many attempts it was, and what they cost.
+    fn next_word(&mut self) -> Result<(ResultRow<'_>, u32, Option<Usd>), Error> {
         let heads = self.cursors.iter_mut().map(Cursor::head).collect::<Result<Vec<_>, _>>()?;
         let row = heads.first().copied().flatten();
         let row = row.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
         let data = |contradiction: crate::decide::Contradiction| Error::data(contradiction.to_string());
         let standing = speaker(self.batch, row, &heads).map_err(data)?;
+        let cost = self.cost(standing)?;
         let here = &mut self.cursors[..standing];
         let statuses = here.iter().map(|cursor| Ok(cursor.row(0)?.status)).collect::<Result<Vec<_>, Error>>()?;
         check_word(self.batch, row, &statuses).map_err(data)?;
@@ -93,7 +141,7 @@ impl Zip {
             word = ResultRow { status: RowStatus::Failed, ..self.cursors[before].row(1)? };
         }
         self.counts.record(word.status, word.error_kind);
-        Ok((word, attempts))
+        Ok((word, attempts, cost))
     }
 
     /// Checks that no attempt has rows left.
@@ -112,8 +160,8 @@ impl Zip {
 
 impl Answers for Zip {
     fn next_row(&mut self) -> Result<FinalRow<'_>, Error> {
-        let (word, attempts) = self.next_word()?;
-        Ok(FinalRow::new(&word, attempts))
+        let (word, attempts, cost) = self.next_word()?;
+        Ok(FinalRow::new(&word, attempts, cost))
     }
 }
 

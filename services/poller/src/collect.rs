@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::facts::SCHEMA;
+use model::price::{Cost, ListedPrice};
 use model::retry::{RetryTable, Tries};
 use model::{BatchId, BatchRef, Counts, CustomId, DataRef, FailureKind, Nonce, ResultFact, RowStatus, Tokens, keys};
 use providers::{Error, Outcome};
@@ -30,6 +31,8 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
     /// The provider's files, output first.
     pub(crate) files: Vec<String>,
+    /// The provider's sum of tokens over the whole batch.
+    pub(crate) tokens: Option<Tokens>,
     /// How a row fails that no line speaks of.
     pub(crate) unmentioned: Unmentioned,
     /// Whether nothing is to be tried again.
@@ -42,8 +45,8 @@ impl Ended {
     /// A batch that the provider never had, or has no more.
     pub(crate) fn unsent(unmentioned: Unmentioned, unwanted: bool) -> Self {
         let (files, lost_files_are_gone) = (Vec::new(), false);
-        let (provider_batch, provider_status, ending) = (None, None, Ending::Unsent);
-        Self { provider_batch, provider_status, ending, files, unmentioned, unwanted, lost_files_are_gone }
+        let (provider_batch, provider_status, ending, tokens) = (None, None, Ending::Unsent, None);
+        Self { provider_batch, provider_status, ending, files, tokens, unmentioned, unwanted, lost_files_are_gone }
     }
 }
 
@@ -78,6 +81,9 @@ struct Walk<'a> {
     /// Of `counts`, the rows that are tried again, by kind.
     retried: BTreeMap<FailureKind, u64>,
     tokens: Tokens,
+    /// What they cost, if that is known.
+    cost: Option<Cost>,
+    price: Option<&'a ListedPrice>,
     codec: Codec,
     /// The next attempt, should there be one.
     next_id: BatchId,
@@ -155,6 +161,8 @@ impl Poller {
             data,
             counts: walk.counts,
             tokens: walk.tokens,
+            cost: walk.cost,
+            provider_tokens: ended.tokens,
             provider_batch: ended.provider_batch.clone(),
             provider_status: ended.provider_status.clone(),
             unknown_ids: walk.index.unknown,
@@ -183,6 +191,10 @@ impl Poller {
                 self.metrics.record_collected(&Collected { spec, team, fact: &fact, retried, ending, turnaround });
                 let (rows, retried) = (fact.counts.rows, fact.counts.retried);
                 tracing::info!(job = %job.spec.id, batch = %fact.id, rows, retried, "collected");
+                if decide::usage_differs(&fact.tokens, fact.provider_tokens.as_ref()) {
+                    let (rows, provider) = (fact.tokens, fact.provider_tokens);
+                    tracing::warn!(job = %job.spec.id, batch = %fact.id, ?rows, ?provider, "the batch's usage is not the sum of its rows'");
+                }
                 Ok(fact)
             }
             PutOnce::Lost(theirs) => Ok(theirs),
@@ -207,6 +219,8 @@ impl Poller {
             counts: Counts::default(),
             retried: BTreeMap::new(),
             tokens: Tokens::default(),
+            cost: job.price.as_ref().map(ListedPrice::nothing),
+            price: job.price.as_ref(),
             codec,
             next_id: BatchId { attempt: batch.id.attempt + 1, ..batch.id },
             next_nonce: self.context.clock.nonce(),
@@ -279,6 +293,12 @@ impl Walk<'_> {
             *self.retried.entry(kind).or_default() += 1;
         }
         self.tokens += settled.tokens.unwrap_or_default();
+        if let (Some(sum), Some(price)) = (&mut self.cost, self.price) {
+            match &settled.tokens {
+                Some(tokens) => *sum += &price.cost(tokens),
+                None => sum.unmetered += u64::from(answered),
+            }
+        }
         Ok(())
     }
 

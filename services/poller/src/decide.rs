@@ -6,7 +6,7 @@
 //! status, both files are read and each row is accounted for by its own line, or by the lack of one.
 
 use model::retry::{RetryTable, Tries};
-use model::{FailureKind, RowStatus};
+use model::{FailureKind, RowStatus, Tokens};
 use providers::{BatchError, BatchStatus, ProviderBatch};
 
 /// What to do after a look at a batch.
@@ -135,6 +135,25 @@ pub fn settle(kind: FailureKind, tries: &mut Tries, table: &RetryTable, unwanted
     if again { RowStatus::Retried } else { RowStatus::Failed }
 }
 
+/// The provider's sum of tokens over a batch, where it is to be believed: the batch has ended, and the sum is not all zeros,
+/// which stand for no figure.
+#[must_use]
+pub fn batch_tokens(batch: &ProviderBatch) -> Option<Tokens> {
+    batch.usage.filter(|tokens| batch.status.is_terminal() && *tokens != Tokens::default())
+}
+
+/// Whether the sum over the rows is not the provider's over the batch. Cached and reasoning tokens are compared only where
+/// the batch tells them: many servers give the two main figures alone.
+#[must_use]
+pub fn usage_differs(rows: &Tokens, batch: Option<&Tokens>) -> bool {
+    let part = |rows: u64, batch: u64| batch != 0 && batch != rows;
+    batch.is_some_and(|batch| {
+        (rows.input, rows.output) != (batch.input, batch.output)
+            || part(rows.cached, batch.cached)
+            || part(rows.reasoning, batch.reasoning)
+    })
+}
+
 /// Of two lines for one row, whether the later one replaces the earlier: a success beats an error, else the first wins.
 #[must_use]
 pub fn replaces(earlier_answered: bool, later_answered: bool) -> bool {
@@ -224,6 +243,31 @@ mod tests {
         ] {
             let error = BatchError { code: code.to_owned(), message: "m".to_owned(), line: Some(3) };
             assert_eq!(failed(&[error]).kind, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_batchs_usage_is_believed_once_it_has_ended_and_says_something() {
+        let some = Tokens { input: 3, ..Tokens::default() };
+        let with = |status, usage| ProviderBatch { usage, ..batch(status, None, None) };
+        assert_eq!(batch_tokens(&with(BatchStatus::Completed, Some(some))), Some(some));
+        assert_eq!(batch_tokens(&with(BatchStatus::Running, Some(some))), None);
+        assert_eq!(batch_tokens(&with(BatchStatus::Expired, Some(Tokens::default()))), None);
+        assert_eq!(batch_tokens(&with(BatchStatus::Completed, None)), None);
+    }
+
+    #[test]
+    fn usage_differs_where_the_batch_says_another_figure() {
+        let rows = Tokens { input: 10, cached: 4, output: 5, reasoning: 2 };
+        assert!(!usage_differs(&rows, None) && !usage_differs(&rows, Some(&rows)));
+        assert!(!usage_differs(&rows, Some(&Tokens { cached: 0, reasoning: 0, ..rows })));
+        for other in [
+            Tokens { input: 11, ..rows },
+            Tokens { output: 0, ..rows },
+            Tokens { cached: 3, ..rows },
+            Tokens { reasoning: 1, ..rows },
+        ] {
+            assert!(usage_differs(&rows, Some(&other)), "{other:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the poller counts.
 
 mod at_provider;
+mod money;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use runtime::Context;
 use runtime::metrics::{Labels, STAGE_SECONDS, Series};
 
 pub(crate) use at_provider::AtProvider;
+use money::Money;
 
 /// The poller's series, all born at 0; those of a model when its first batch is met.
 #[derive(Debug, Clone)]
@@ -20,7 +22,7 @@ pub struct Metrics {
     rows: IntCounterVec,
     failed: IntCounterVec,
     retried: IntCounterVec,
-    tokens: IntCounterVec,
+    money: Money,
     batches: IntCounterVec,
     looks: IntCounterVec,
     strays: IntCounterVec,
@@ -99,7 +101,6 @@ pub(crate) struct Collected<'a> {
 }
 
 const ROW_OUTCOMES: [&str; 3] = ["answered", "failed", "retried"];
-const TOKEN_KINDS: [&str; 3] = ["input", "cached_input", "output"];
 const STRAYS: [&str; 2] = ["unknown", "duplicate"];
 /// Bounds for a batch at the provider, in seconds: to a day, the window that providers promise, and a bit beyond.
 const TURNAROUND_SECONDS: &[f64] = &[
@@ -131,12 +132,7 @@ impl Metrics {
                 "Rows that failed and go into the next attempt, by the kind of failure.",
                 &["provider", "kind"],
             )?,
-            tokens: series.counters(
-                "batchmill_tokens_total",
-                "Tokens of collected rows by the provider's own figures. Kinds don't overlap: input leaves out what was read \
-                 from the provider's cache; output has reasoning in it.",
-                &["provider", "model", "team", "kind"],
-            )?,
+            money: Money::new(&series, &context.common.prices)?,
             batches: series.counters(
                 "batchmill_poller_batches_total",
                 "Batch attempts that were collected, by how they ended.",
@@ -186,8 +182,7 @@ impl Metrics {
 
     /// A batch of this job is met: its series are there before anything is counted in them.
     pub(crate) fn met(&self, spec: &JobSpec, team: &Team) {
-        let [provider, model, team] = self.payer(spec, team);
-        TOKEN_KINDS.iter().for_each(|kind| drop(self.tokens.with_label_values(&[provider, model, team, kind])));
+        self.money.met(self.payer(spec, team));
     }
 
     /// Who pays whom for what: provider, model and team as labels.
@@ -215,12 +210,7 @@ impl Metrics {
         for (family, kinds) in [(&self.failed, &counts.failed), (&self.retried, *retried)] {
             kinds.iter().for_each(|(kind, rows)| family.with_label_values(&[provider, kind.as_str()]).inc_by(*rows));
         }
-        let [provider, model, team] = self.payer(spec, team);
-        let tokens = &fact.tokens;
-        let by_kind = [tokens.input.saturating_sub(tokens.cached), tokens.cached, tokens.output];
-        for (kind, count) in TOKEN_KINDS.iter().zip(by_kind) {
-            self.tokens.with_label_values(&[provider, model, team, kind]).inc_by(count);
-        }
+        self.money.record(self.payer(spec, team), fact);
         self.strays.with_label_values(&[provider, "unknown"]).inc_by(fact.unknown_ids);
         self.strays.with_label_values(&[provider, "duplicate"]).inc_by(fact.duplicates);
         self.batches.with_label_values(&[provider, ending.label()]).inc();

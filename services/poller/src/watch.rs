@@ -224,6 +224,7 @@ impl Poller {
                     provider_status: Some(batch.raw_status.clone()),
                     ending,
                     files: files_of(batch),
+                    tokens: decide::batch_tokens(batch),
                     unmentioned: rows,
                     unwanted: unwanted.is_some(),
                     lost_files_are_gone: decide::lost_files_are_gone(unwanted.is_some(), looks),

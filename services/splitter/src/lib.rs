@@ -19,6 +19,7 @@ mod resume;
 use anyhow::Context as _;
 use events::{BatchReady, Event, JobEnded, JobPlanned, PlanSummary, Topic};
 use model::facts::SCHEMA;
+use model::price::Prices;
 use model::retry::RetryTable;
 use model::{CancelFact, EndFact, JobFact, JobId, JobSpec, PlanFact, PlanOutcome, Refusal, RefusalCode, Team, keys};
 use providers::Providers;
@@ -36,6 +37,7 @@ pub struct Splitter {
     context: Context,
     config: Config,
     retry: RetryTable,
+    prices: Prices,
     metrics: Metrics,
     providers: Providers,
     codec: Codec,
@@ -61,6 +63,7 @@ impl Splitter {
         Ok(Self {
             config: context.settings.section("splitter")?,
             retry: context.settings.section("retry")?,
+            prices: context.common.prices.list()?,
             metrics: Metrics::new(&context.registry)?,
             providers: providers.clone(),
             codec: context.common.store.codec.parse().map_err(anyhow::Error::msg)?,
@@ -122,7 +125,8 @@ impl Splitter {
         let deadline =
             self.context.clock.now().checked_add(patience).context("the deadline is past the calendar's end")?;
         let retry = self.retry.clone().with(&spec.retry).limits().clone();
-        Ok(PlanOutcome::Planned { rows, deadline, retry, batches })
+        let pricing = Some(self.prices.of(&spec.request.model));
+        Ok(PlanOutcome::Planned { rows, deadline, retry, pricing, batches })
     }
 
     async fn refuse_if_cancelled(&self, job: &JobId) -> Result<(), Stop> {

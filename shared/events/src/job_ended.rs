@@ -4,6 +4,7 @@
 //! job. It is a copy of what `5-end.json` says, which stays the truth.
 
 use jiff::Timestamp;
+use model::price::JobCost;
 use model::{Counts, EndFact, JobId, Refusal, Team, Tokens};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct JobEnded {
     pub counts: Counts,
     /// Tokens over all attempts.
     pub tokens: Tokens,
+    /// What they cost, over all attempts; none if that is not known, or the job was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<JobCost>,
     /// Where the output is, unless the job was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
@@ -44,6 +48,7 @@ impl From<&EndFact> for JobEnded {
             ended_at: end.ended_at,
             counts: end.counts.clone(),
             tokens: end.tokens,
+            cost: end.cost.clone(),
             output: end.output.as_ref().map(|output| output.uri.clone()),
             failed_rows: end.failed_rows.as_ref().map(|failed| failed.uri.clone()),
             refusal: end.refusal.as_ref().map(|refusal| {

@@ -193,6 +193,19 @@ fn examples() -> Vec<(&'static str, Kind, Topic, &'static str, Value)> {
             ended(json!({"counts": counts, "tokens": tokens, "output": "s3://lake/out/products.csv"})),
         ),
         (
+            "job.ended.v1-cost",
+            Kind::JobEnded,
+            Topic::Status,
+            job,
+            ended(json!({
+                "counts": counts, "tokens": tokens, "output": "s3://lake/out/products.csv",
+                "cost": {
+                    "total": "0.36", "input": "0.075", "cached_input": "0.015", "output": "0.27", "realtime": "0.705",
+                    "unmetered": 2, "entry": "openai/gpt-4o-mini", "as_of": "2026-06-21",
+                },
+            })),
+        ),
+        (
             "job.ended.v1-refused",
             Kind::JobEnded,
             Topic::Status,
@@ -272,7 +285,11 @@ fn an_example_means_what_it_says() {
     let Event::BatchCollected(collected) = &events[8] else { panic!("{:?}", events[8]) };
     assert!(collected.counts.is_conserved() && !collected.last);
     let Event::JobEnded(ended) = &events[9] else { panic!("{:?}", events[9]) };
-    assert_eq!((ended.counts.failed_rows(), ended.tokens.output), (10, 900_000));
+    assert_eq!((ended.counts.failed_rows(), ended.tokens.output, &ended.cost), (10, 900_000, &None));
+    let Event::JobEnded(ended) = &events[10] else { panic!("{:?}", events[10]) };
+    let cost = ended.cost.clone().unwrap().cost;
+    assert_eq!(cost.total, cost.input + cost.cached_input + cost.output);
+    assert_eq!(cost.saved().unwrap().to_string(), "0.345");
     let Event::JobPlanned(planned) = &events[3] else { panic!("{:?}", events[3]) };
     assert_eq!(planned.outcome, events::PlanSummary::Refused { code: model::RefusalCode::UnknownColumn });
 }
@@ -340,6 +357,7 @@ fn topics_and_keys_are_these() {
             "batch.dispatched.v1-unsent io.batchmill.batch.dispatched.v1 batchmill.submissions.v1 spring-catalog/00000007",
             "batch.collected.v1 io.batchmill.batch.collected.v1 batchmill.results.v1 spring-catalog",
             "job.ended.v1 io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
+            "job.ended.v1-cost io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
             "job.ended.v1-refused io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
         ]
     );

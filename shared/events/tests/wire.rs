@@ -194,6 +194,7 @@ fn the_end_of_a_job_refused_with_a_long_message_still_fits() {
         attempts: 0,
         counts: model::Counts::default(),
         tokens: model::Tokens::default(),
+        cost: None,
         output: None,
         failed_rows: None,
         refusal: Some(model::Refusal::new(model::RefusalCode::BadRow, "\u{1}ä".repeat(50_000))),

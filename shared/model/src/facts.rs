@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BatchId, JobId, Nonce, Team};
 use crate::outcome::{Counts, FailureKind, Tokens};
+use crate::price::{Cost, JobCost, Pricing};
 use crate::refusal::Refusal;
 use crate::retry::RetryLimit;
 use crate::spec::JobSpec;
@@ -131,6 +132,11 @@ pub enum PlanOutcome {
         /// there was such a setting: then the defaults and the job's changes hold.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         retry: BTreeMap<FailureKind, RetryLimit>,
+        /// What the tokens of this job cost: what the splitter's list of prices said of its model, frozen here so that
+        /// all pollers agree and a changed price changes no living job. None in plans of before there were prices: then
+        /// the cost is unknown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pricing: Option<Pricing>,
         /// First attempts, by number from 1.
         batches: Vec<BatchRef>,
     },
@@ -217,6 +223,13 @@ pub struct ResultFact {
     pub counts: Counts,
     /// Tokens of this attempt, summed from its rows.
     pub tokens: Tokens,
+    /// What they cost by the plan's price, summed from the rows; none if the plan has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// The batch's tokens by the provider's own figure for the whole batch, if it gave one. Where it differs from the sum
+    /// over the rows, the rows are what the cost is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_tokens: Option<Tokens>,
     /// The provider's batch id, if it was sent.
     pub provider_batch: Option<String>,
     /// The provider's final status, as it spelt it.
@@ -265,6 +278,9 @@ pub struct EndFact {
     pub counts: Counts,
     /// Tokens over all attempts.
     pub tokens: Tokens,
+    /// What they cost, over all attempts; none if the list of prices lacks the model, or the job was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<JobCost>,
     /// The output, unless the job was refused.
     pub output: Option<OutputRef>,
     /// The failed rows as a file of the input's format, ready to be run again; none if no row failed.

@@ -10,6 +10,7 @@
 //! - [`facts`]: the small immutable objects that are the state of a job.
 //! - [`outcome`]: how a row ended, by kind; counts and tokens.
 //! - [`retry`]: which kinds of failure are tried again, and how often.
+//! - [`price`]: what tokens cost, exactly, by a dated list.
 //! - [`refusal`]: why a job is refused before anything is spent.
 //! - [`next`]: `next_actions(facts)`: the work that the facts say is still to do.
 //! - [`cleanup`]: what may be removed of a job that has ended.
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod keys;
 pub mod next;
 pub mod outcome;
+pub mod price;
 pub mod refusal;
 pub mod retry;
 pub mod spec;

@@ -298,7 +298,7 @@ pub fn before_extension(path: &str, word: &str) -> String {
 }
 
 /// The columns that `details` adds behind the answer and the error.
-pub const DETAIL_COLUMNS: [&str; 9] = [
+pub const DETAIL_COLUMNS: [&str; 10] = [
     "status",
     "error_kind",
     "finish_reason",
@@ -308,7 +308,12 @@ pub const DETAIL_COLUMNS: [&str; 9] = [
     "output_tokens",
     "reasoning_tokens",
     "attempts",
+    COST_COLUMN,
 ];
+
+/// The last of them: what the row cost over all its attempts, in US dollars. Outputs of jobs that were planned before there
+/// were prices lack it.
+pub const COST_COLUMN: &str = "cost_usd";
 
 /// Parameters of a request body that the encoder writes itself, or that a batch can't honour.
 const RESERVED_PARAMS: [&str; 4] = ["model", "messages", "stream", "n"];

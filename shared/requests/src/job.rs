@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use model::price::ListedPrice;
 use model::retry::RetryTable;
 use model::{BatchId, BatchRef, JobFact, JobId, JobSpec, PlanFact, PlanOutcome, ResultFact, TableInfo, Team, keys};
 use providers::{Provider, Providers};
@@ -29,6 +30,8 @@ pub struct Job {
     pub deadline: Timestamp,
     /// What is tried again, and how often, as the plan froze it.
     pub retry: RetryTable,
+    /// What its tokens cost, as the plan froze it; none if the list of prices lacked its model.
+    pub price: Option<ListedPrice>,
     /// First attempts, by number from 1.
     pub batches: Vec<BatchRef>,
     /// Makes its requests.
@@ -111,7 +114,8 @@ impl Jobs {
 
     fn assemble(&self, fact: JobFact, plan: PlanFact) -> anyhow::Result<Result<Job, Unknown>> {
         let id = fact.spec.id.clone();
-        let (Some(table), PlanOutcome::Planned { deadline, retry, batches, .. }) = (fact.table, plan.outcome) else {
+        let (Some(table), PlanOutcome::Planned { deadline, retry, pricing, batches, .. }) = (fact.table, plan.outcome)
+        else {
             return Ok(Err(Unknown::Job(id)));
         };
         let Ok(provider) = self.providers.of(&fact.spec) else {
@@ -119,9 +123,10 @@ impl Jobs {
         };
         // A plan of before the table was frozen: the job's own changes over the defaults, as it was then.
         let retry = RetryTable::new(if retry.is_empty() { &fact.spec.retry } else { &retry });
+        let price = pricing.and_then(|pricing| pricing.listed().cloned());
         let requests = Requests::new(&fact.spec, &table, provider.as_ref(), provider.limits().max_line_bytes)?;
         let provider = Arc::clone(provider);
-        Ok(Ok(Job { spec: fact.spec, team: fact.team, table, deadline, retry, batches, requests, provider }))
+        Ok(Ok(Job { spec: fact.spec, team: fact.team, table, deadline, retry, price, batches, requests, provider }))
     }
 
     /// A batch attempt by the fact that orders it: the plan, or the result of the attempt before it.

@@ -17,7 +17,7 @@ use crate::work_loop::Loop;
 use crate::{admin, lag, log, probe, reconcile};
 
 /// The sections that one settings file for all services may have, beside those of this crate.
-const SECTIONS: &[&str] = &["splitter", "dispatcher", "poller", "merger", "simulator", "providers", "front"];
+const SECTIONS: &[&str] = &["splitter", "dispatcher", "poller", "merger", "retry", "simulator", "providers", "front"];
 
 /// The settings file that is read when none is named.
 const SETTINGS_FILE: &str = "batchmill.toml";

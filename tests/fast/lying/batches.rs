@@ -137,6 +137,7 @@ fn ended() -> Vec<Case> {
             .paid([2; 4]),
         Case::new("completed is seen before the file ids", json!([{"fault": "file_ids_late", "looks": 4}])),
         Case::new("counts lie: nothing done", json!([{"fault": "counts_lie"}])),
+        Case::new("the batch's usage lies", json!([{"fault": "usage_lies", "input_tokens": 1_000_000}])),
         Case::new(
             "counts lie: too much done",
             json!([{"fault": "counts_lie", "total": 9, "completed": 7, "failed": 5}]),

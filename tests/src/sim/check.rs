@@ -11,6 +11,7 @@ use model::{
 use serde::de::DeserializeOwned;
 use tables::result::ResultReader;
 
+use super::cost::Told;
 use super::plan::JobPlan;
 use super::provider::batch::{Batch, Expected};
 use super::provider::hub::MARK;
@@ -35,7 +36,8 @@ pub async fn check(world: &World) {
     let batches = world.hub.batches();
     let mut known = BTreeSet::new();
     for job in &world.plan.jobs {
-        let mut judge = Judge { world, job, batches: &batches, known: &mut known, rows: BTreeMap::new() };
+        let mut judge =
+            Judge { world, job, batches: &batches, known: &mut known, rows: BTreeMap::new(), told: Told::default() };
         if let Err(wrong) = judge.job() {
             world.journal.violation(format!("job {}: {wrong}", job.spec.id));
         }
@@ -72,6 +74,7 @@ struct Judge<'w> {
     known: &'w mut BTreeSet<String>,
     /// Each row's story so far.
     rows: BTreeMap<u64, Story>,
+    told: Told,
 }
 
 #[derive(Default)]
@@ -101,6 +104,7 @@ impl Judge<'_> {
                     self.batch(&table, first, deadline)?;
                 }
                 self.paid(&table)?;
+                self.told.check(&end)?;
                 self.output(&table, &end)
             }
         }
@@ -220,6 +224,7 @@ impl Judge<'_> {
         let (mut place, mut retried) = (0, 0);
         while let Some(result) = reader.next_row().map_err(|error| error.to_string())? {
             let row = result.row;
+            self.told.add(result.usage);
             let kind = result.error_kind;
             let at = usize::try_from(row).unwrap_or(usize::MAX);
             let local = match table.rows.get(at).ok_or_else(|| format!("there is no row {row}"))? {

@@ -12,6 +12,7 @@
 
 pub mod chance;
 pub mod check;
+mod cost;
 pub mod faults;
 pub mod gate;
 pub mod journal;

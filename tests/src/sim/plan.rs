@@ -151,7 +151,7 @@ fn job_plan(job: usize, lossy: bool, chance: &Chance) -> JobPlan {
         "id": format!("job-{job}"),
         "input": {"uri": format!("s3://lake/in-{job}.{ending}")},
         "output": {"uri": format!("s3://lake/out-{job}.{ending}")},
-        "request": {"model": "sim/x", "template": "{{ title }}"},
+        "request": {"model": "sim/echo", "template": "{{ title }}"},
         "batch": {"max_rows": if count >= 20 { chance.between(4, 12) } else { chance.between(1, 8) }},
         "details": chance.hits(300),
         "on_bad_row": if chance.hits(700) { "fail_row" } else { "fail_job" },

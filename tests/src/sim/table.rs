@@ -114,7 +114,7 @@ impl Table {
                 rest = after;
             }
             rest = rest.strip_prefix('\n').ok_or_else(|| format!("row {row} does not end: {:?}", short(rest)))?;
-            if cells.len() != if details { 11 } else { 2 } {
+            if cells.len() != if details { 12 } else { 2 } {
                 return Err(format!("row {row} has {} added cells", cells.len()));
             }
             let mut cells = cells.into_iter();

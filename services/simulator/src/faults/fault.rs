@@ -184,6 +184,12 @@ pub(crate) enum Fault {
         #[serde(default)]
         failed: u64,
     },
+    UsageLies {
+        #[serde(default)]
+        input_tokens: u64,
+        #[serde(default = "one")]
+        output_tokens: u64,
+    },
     UnknownStatus {
         #[serde(default = "paused")]
         status: String,
@@ -259,7 +265,7 @@ defaults! {
 }
 
 /// Every fault's name, in the order of the documentation.
-pub(crate) const NAMES: [&str; 35] = [
+pub(crate) const NAMES: [&str; 36] = [
     "create_dropped_before",
     "create_dropped_after",
     "create_failed",
@@ -284,6 +290,7 @@ pub(crate) const NAMES: [&str; 35] = [
     "empty_file_ids",
     "file_ids_late",
     "counts_lie",
+    "usage_lies",
     "unknown_status",
     "row_duplicate",
     "row_missing",
@@ -334,6 +341,7 @@ impl Fault {
             | Self::EmptyFileIds { .. }
             | Self::FileIdsLate { .. }
             | Self::CountsLie { .. }
+            | Self::UsageLies { .. }
             | Self::UnknownStatus { .. } => Target::Batch,
             Self::RowDuplicate { .. }
             | Self::RowMissing {}

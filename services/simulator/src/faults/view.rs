@@ -18,6 +18,12 @@ pub(crate) fn batch(simulator: &Simulator, record: &Record) -> Value {
             Fault::CountsLie { total, completed, failed } if spend(None) => {
                 shown["request_counts"] = json!({"total": total, "completed": completed, "failed": failed});
             }
+            Fault::UsageLies { input_tokens, output_tokens } if spend(None) => {
+                let usage = &mut shown["usage"];
+                usage["input_tokens"] = json!(input_tokens);
+                usage["output_tokens"] = json!(output_tokens);
+                usage["total_tokens"] = json!(input_tokens.saturating_add(*output_tokens));
+            }
             Fault::NullFileIds { which } if record.status.ended() && spend(None) => {
                 file_ids(&mut shown, *which, &Value::Null);
             }

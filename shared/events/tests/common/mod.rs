@@ -7,6 +7,7 @@ use events::{
     JobSubmitted, PlanSummary, Submission,
 };
 use jiff::Timestamp;
+use model::price::{Cost, JobCost, Usd};
 use model::retry::{RetryLimit, Until};
 use model::spec::{BatchLimits, FileFormat, Input, OnBadRow, Output, Request};
 use model::{
@@ -103,11 +104,28 @@ pub fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 prop_compose! {
+    fn cost()(
+        sums: [u64; 3],
+        realtime in option::of(any::<u64>()),
+        unmetered: u64,
+        entry in "[a-z]{1,8}/[a-z0-9.-]{1,20}",
+        as_of in option::of((1i16..=9_999, 1i8..=12, 1i8..=28)),
+        simulated: bool,
+    ) -> JobCost {
+        let [input, cached_input, output] = sums.map(|pico| Usd::from_pico(pico.into()));
+        let (total, realtime) = (input + cached_input + output, realtime.map(|pico| Usd::from_pico(pico.into())));
+        let as_of = as_of.map(|(year, month, day)| jiff::civil::date(year, month, day));
+        JobCost { cost: Cost { total, input, cached_input, output, realtime, unmetered }, entry, as_of, simulated }
+    }
+}
+
+prop_compose! {
     fn ended()(
         job in job(),
         ended_at in time(),
         counts in counts(),
         t: [u64; 4],
+        cost in option::of(cost()),
         output in option::of(".{0,40}"),
         failed_rows in option::of(".{0,40}"),
         refusal in option::of((sample::select(RefusalCode::ALL), ".{0,60}")),
@@ -118,6 +136,7 @@ prop_compose! {
             ended_at,
             counts,
             tokens: Tokens { input: t[0], cached: t[1], output: t[2], reasoning: t[3] },
+            cost,
             output,
             failed_rows,
             refusal: refusal.map(|(code, message)| Refusal::new(code, message)),

@@ -39,6 +39,8 @@ fn result(id: BatchId) -> ResultFact {
         data: DataRef { key: "k".to_owned(), sha256: String::new(), bytes: 1, rows: 1 },
         counts: Counts::default(),
         tokens: Tokens::default(),
+        cost: None,
+        provider_tokens: None,
         provider_batch: None,
         provider_status: None,
         unknown_ids: 0,

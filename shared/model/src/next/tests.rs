@@ -38,6 +38,8 @@ fn result(id: BatchId, next: Option<BatchRef>) -> ResultFact {
         data: batch(1, 1).data,
         counts: Counts::default(),
         tokens: Tokens::default(),
+        cost: None,
+        provider_tokens: None,
         provider_batch: None,
         provider_status: None,
         unknown_ids: 0,
@@ -58,6 +60,7 @@ fn end() -> EndFact {
         attempts: 0,
         counts: Counts::default(),
         tokens: Tokens::default(),
+        cost: None,
         output: None,
         failed_rows: None,
         refusal: None,
@@ -102,8 +105,13 @@ fn write_one(facts: &mut JobFacts, action: &Action, world: &World) {
         Action::Split { .. } => {
             let refusal = Refusal::new(RefusalCode::InputEmpty, "empty");
             let batches = (1..=world.batches).map(|number| batch(number, 1)).collect();
-            let planned =
-                PlanOutcome::Planned { rows: 1, deadline: Timestamp::UNIX_EPOCH, retry: BTreeMap::new(), batches };
+            let planned = PlanOutcome::Planned {
+                rows: 1,
+                deadline: Timestamp::UNIX_EPOCH,
+                retry: BTreeMap::new(),
+                pricing: None,
+                batches,
+            };
             let outcome = if world.refused { PlanOutcome::Refused { refusal } } else { planned };
             facts.plan = Some(PlanFact { schema: 1, nonce: nonce(), planned_at: Timestamp::UNIX_EPOCH, outcome });
         }
@@ -186,6 +194,7 @@ fn a_batch_whose_create_is_unknown_is_dispatched_again_not_collected() {
         rows: 1,
         deadline: Timestamp::UNIX_EPOCH,
         retry: BTreeMap::new(),
+        pricing: None,
         batches: vec![batch(1, 1)],
     };
     let facts = JobFacts {

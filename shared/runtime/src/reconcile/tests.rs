@@ -66,7 +66,7 @@ impl Story {
 
     async fn plan(&self, batches: Vec<BatchRef>) {
         let now = self.context.clock.now();
-        let outcome = PlanOutcome::Planned { rows: 2, deadline: now, retry: BTreeMap::new(), batches };
+        let outcome = PlanOutcome::Planned { rows: 2, deadline: now, retry: BTreeMap::new(), pricing: None, batches };
         self.put(keys::plan(&job()), PlanFact { schema: SCHEMA, nonce: self.nonce(), planned_at: now, outcome }).await;
     }
 
@@ -84,6 +84,8 @@ impl Story {
             data: batch.data.clone(),
             counts: Counts::default(),
             tokens: Tokens::default(),
+            cost: None,
+            provider_tokens: None,
             provider_batch: None,
             provider_status: None,
             unknown_ids: 0,
@@ -106,6 +108,7 @@ impl Story {
             attempts: 3,
             counts: Counts::default(),
             tokens: Tokens::default(),
+            cost: None,
             output: None,
             failed_rows: None,
             refusal: None,

@@ -17,6 +17,7 @@
 
 mod error;
 mod node;
+mod prices;
 mod sections;
 mod source;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{Error, Origin, Result};
+pub use prices::PriceSettings;
 pub use sections::{
     Admin, Backpressure, Common, Kafka, LocationRules, Log, LogFormat, Loop, Marks, MetricsSettings, ScratchSpace,
     Secret, StoreSettings, TeamLocations,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use model::Team;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::prices::PriceSettings;
 use super::{Result, Settings};
 
 /// A value that is never shown: its `Debug` and its JSON are `***`.
@@ -329,6 +330,8 @@ pub struct Common {
     pub cleanup: Cleanup,
     /// `[metrics]`
     pub metrics: MetricsSettings,
+    /// `[prices]`
+    pub prices: PriceSettings,
 }
 
 impl Common {
@@ -348,6 +351,7 @@ impl Common {
             backpressure: settings.declare("backpressure")?,
             cleanup: settings.declare("cleanup")?,
             metrics: settings.declare("metrics")?,
+            prices: settings.declare("prices")?,
         })
     }
 }

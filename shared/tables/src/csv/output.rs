@@ -97,6 +97,12 @@ impl CsvOutput {
         self.line(record, answers)
     }
 
+    /// How many columns it adds.
+    #[must_use]
+    pub fn added(&self) -> usize {
+        self.added.len()
+    }
+
     /// Takes what is encoded so far.
     pub fn take(&mut self) -> Vec<u8> {
         match &mut self.sink {

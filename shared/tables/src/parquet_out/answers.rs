@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Builder, StringBuilder};
+use arrow::array::{ArrayRef, Decimal128Array, Int64Builder, StringBuilder};
 use arrow::datatypes::FieldRef;
 use model::FailureKind;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
@@ -12,6 +12,11 @@ use crate::result::{Answers, FinalRow};
 
 /// Answers are handed to the encoder when they come to this many bytes: what waits is then compressed.
 const ENCODE_BYTES: usize = 1 << 20;
+
+/// Digits, and decimal places, of a cost: pico-dollars.
+pub(super) const COST_DIGITS: (u8, i8) = (38, 12);
+/// The largest cost of so many digits.
+const MOST: u128 = 10u128.pow(38) - 1;
 
 /// Reads as many answers as the row group has rows, and encodes them into the columns' writers.
 pub(super) fn encode(
@@ -25,7 +30,8 @@ pub(super) fn encode(
         let answer = answers.next_row()?;
         builders.append(&answer);
         if builders.bytes >= ENCODE_BYTES || row + 1 == rows {
-            for ((field, writer), column) in fields.iter().zip(&mut writers).zip(std::mem::take(&mut builders).finish())
+            for ((field, writer), column) in
+                fields.iter().zip(&mut writers).zip(std::mem::take(&mut builders).finish()?)
             {
                 for leaf in compute_leaves(field, &column)? {
                     writer.write(&leaf)?;
@@ -43,6 +49,8 @@ struct Builders {
     texts: [StringBuilder; 6],
     /// Input, cached, output, reasoning, attempts.
     counts: [Int64Builder; 5],
+    /// In pico-dollars.
+    costs: Vec<Option<i128>>,
 }
 
 impl Builders {
@@ -59,11 +67,15 @@ impl Builders {
         for (builder, count) in self.counts.iter_mut().zip(counts) {
             builder.append_option(count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
         }
+        let cost = row.cost.map(|cost| cost.pico().min(MOST));
+        self.costs.push(cost.and_then(|pico| i128::try_from(pico).ok()));
     }
 
-    fn finish(mut self) -> Vec<ArrayRef> {
+    fn finish(mut self) -> Result<Vec<ArrayRef>, Error> {
         let texts = self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
         let counts = self.counts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
-        texts.chain(counts).collect()
+        let (digits, places) = COST_DIGITS;
+        let costs = Decimal128Array::from(self.costs).with_precision_and_scale(digits, places)?;
+        Ok(texts.chain(counts).chain([Arc::new(costs) as ArrayRef]).collect())
     }
 }

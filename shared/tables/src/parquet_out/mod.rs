@@ -175,8 +175,10 @@ impl ParquetOutput {
 /// The types of the added columns: the answer and the error, and with details all of them.
 fn added_kinds(count: usize) -> Result<Vec<DataType>, Error> {
     let (text, number) = (DataType::Utf8, DataType::Int64);
-    let all = [&text, &text, &text, &text, &text, &text, &number, &number, &number, &number, &number];
-    if count != 2 && count != all.len() {
+    let cost = DataType::Decimal128(answers::COST_DIGITS.0, answers::COST_DIGITS.1);
+    let all = [&text, &text, &text, &text, &text, &text, &number, &number, &number, &number, &number, &cost];
+    // A job of before there were prices has no cost.
+    if ![2, all.len() - 1, all.len()].contains(&count) {
         return Err(Error::data(format!("the output adds {count} columns; it can add 2 or {}", all.len())));
     }
     Ok(all.into_iter().take(count).cloned().collect())

@@ -3,6 +3,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use model::price::Usd;
 use model::table::FileKind;
 use model::{FailureKind, RowStatus};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -13,7 +14,7 @@ use crate::batch::tests::{batch_file, every_type, file_of, with_damage};
 use crate::result::{FinalRow, Usage};
 
 const SHORT: [&str; 2] = ["answer", "error"];
-const LONG: [&str; 11] = [
+const LONG: [&str; 12] = [
     "answer",
     "error",
     "status",
@@ -25,6 +26,7 @@ const LONG: [&str; 11] = [
     "output_tokens",
     "reasoning_tokens",
     "attempts",
+    "cost_usd",
 ];
 
 /// Answers that say which row they belong to; every third row failed.
@@ -57,6 +59,7 @@ impl Answers for Numbered {
             model: None,
             usage: Usage { input: Some(self.next), ..Usage::default() },
             attempts: 2,
+            cost: (!failed).then(|| Usd::from_pico(u128::from(self.next))),
         })
     }
 }
@@ -194,7 +197,7 @@ fn large_answers_are_encoded_on_the_way() {
     struct Large(String);
     impl Answers for Large {
         fn next_row(&mut self) -> Result<FinalRow<'_>, Error> {
-            Ok(FinalRow { response: Some(&self.0), ..FinalRow::new(&crate::result::tests::row(0), 1) })
+            Ok(FinalRow { response: Some(&self.0), ..FinalRow::new(&crate::result::tests::row(0), 1, None) })
         }
     }
     let rows = every_type(40);

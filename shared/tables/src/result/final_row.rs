@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use model::price::Usd;
 use model::{FailureKind, RowStatus};
 
 use super::{ResultRow, Usage};
@@ -26,13 +27,15 @@ pub struct FinalRow<'a> {
     pub usage: Usage,
     /// How many attempts the row took part in.
     pub attempts: u32,
+    /// What all of them cost together; none if that is not known.
+    pub cost: Option<Usd>,
 }
 
 impl<'a> FinalRow<'a> {
     /// The end of a row whose last result this is. An answered row shows no error of an earlier attempt, a failed one
     /// no answer.
     #[must_use]
-    pub fn new(last: &ResultRow<'a>, attempts: u32) -> Self {
+    pub fn new(last: &ResultRow<'a>, attempts: u32, cost: Option<Usd>) -> Self {
         let answered = last.status == RowStatus::Answered;
         Self {
             status: if answered { RowStatus::Answered } else { RowStatus::Failed },
@@ -43,6 +46,7 @@ impl<'a> FinalRow<'a> {
             model: last.model,
             usage: last.usage,
             attempts,
+            cost,
         }
     }
 
@@ -77,6 +81,7 @@ impl<'a> FinalRow<'a> {
                 count(self.usage.output),
                 count(self.usage.reasoning),
                 Some(Cow::Owned(self.attempts.to_string())),
+                self.cost.map(|cost| Cow::Owned(cost.to_string())),
             ]);
         }
         cells

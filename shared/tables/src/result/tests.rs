@@ -81,10 +81,10 @@ fn a_failed_row_shows_its_kind_and_message_and_no_answer() {
         error: Some("cut at 60 tokens"),
         ..row(1)
     };
-    let end = FinalRow::new(&last, 3);
+    let end = FinalRow::new(&last, 3, None);
     assert_eq!(texts(&end, false), ["-", "truncated: cut at 60 tokens"]);
     let details =
-        ["-", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "-", "2", "0", "3"];
+        ["-", "truncated: cut at 60 tokens", "failed", "truncated", "stop", "echo-1", "5", "-", "2", "0", "3", "-"];
     assert_eq!(texts(&end, true), details);
     assert_eq!(FinalRow { error: None, ..end }.error_cell().as_deref(), Some("truncated"));
 }
@@ -92,8 +92,11 @@ fn a_failed_row_shows_its_kind_and_message_and_no_answer() {
 #[test]
 fn an_answered_row_shows_no_error_of_an_earlier_attempt() {
     let last = ResultRow { error_kind: Some(FailureKind::Expired), error: Some("late"), ..row(1) };
-    let end = FinalRow::new(&last, 2);
-    assert_eq!(texts(&end, true), ["fine", "-", "answered", "-", "stop", "echo-1", "5", "-", "2", "0", "2"]);
+    let end = FinalRow::new(&last, 2, Some("0.0000125".parse().unwrap()));
+    assert_eq!(
+        texts(&end, true),
+        ["fine", "-", "answered", "-", "stop", "echo-1", "5", "-", "2", "0", "2", "0.0000125"]
+    );
     assert_eq!((end.error, end.error_cell()), (None, None));
 }
 
@@ -103,7 +106,7 @@ fn cells_are_as_many_as_the_columns_that_the_spec_adds() {
     let mut spec: model::JobSpec = serde_json::from_str(spec).unwrap();
     for details in [false, true] {
         spec.details = details;
-        assert_eq!(FinalRow::new(&row(0), 1).cells(details).len(), spec.added_columns().len());
+        assert_eq!(FinalRow::new(&row(0), 1, None).cells(details).len(), spec.added_columns().len());
     }
 }
 
