@@ -49,6 +49,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     context.reconcile = Reconcile::Off;
     let outcome = drive(&context, &spec, &args).await;
     shutdown.cancel();
+    context.finish().await;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }

@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 pub use error::{Error, Origin, Result};
 pub use sections::{
     Admin, Backpressure, Common, Kafka, LocationRules, Log, LogFormat, Loop, Marks, MetricsSettings, ScratchSpace,
-    Secret, StoreSettings, TeamLocations,
+    Secret, StoreSettings, TeamLocations, Tracing,
 };
 
 use node::Node;
