@@ -32,7 +32,8 @@ const S3_ID: &str = "AKIACANARY7D2E";
 const S3_KEY: &str = "s3canary55a1e8";
 const S3_TOKEN: &str = "tokencanary90c4";
 const SASL: &str = "saslcanary1b7f";
-const SECRETS: [&str; 5] = [API_KEY, S3_ID, S3_KEY, S3_TOKEN, SASL];
+const OTLP: &str = "otlpcanary82d6";
+const SECRETS: [&str; 6] = [API_KEY, S3_ID, S3_KEY, S3_TOKEN, SASL, OTLP];
 const CELL: &str = "cellcanary-6e02";
 const TEMPLATE: &str = "templatecanary-a9d3";
 const SYSTEM: &str = "systemcanary-47fb";
@@ -246,6 +247,8 @@ fn settings() -> String {
         ("BATCHMILL__STORE__SECRET_ACCESS_KEY_FILE", file.to_str().unwrap()),
         ("BATCHMILL__STORE__SESSION_TOKEN", S3_TOKEN),
         ("BATCHMILL__KAFKA__PROPERTIES__SASL_PASSWORD", SASL),
+        ("BATCHMILL__TRACING__OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("BATCHMILL__TRACING__OTLP_HEADERS", &format!("authorization=Bearer {OTLP}")),
     ];
     let load = |more: &[(&str, &str)], flags: &[(&str, &str)]| {
         let owned =
@@ -262,7 +265,7 @@ fn settings() -> String {
         .map(|shown| format!("{} = {} # {}", shown.key, shown.value, shown.origin))
         .collect();
     let mut said = format!("{} {settings:?} {common:?} {providers:?}", shown.join("\n"));
-    for name in ["api_key", "secret_access_key", "access_key_id", "session_token", "sasl.password"] {
+    for name in ["api_key", "secret_access_key", "access_key_id", "session_token", "sasl.password", "otlp_headers"] {
         assert!(
             shown.iter().any(|line| line.contains(name) && line.contains("***")),
             "{name} is not shown as hidden: {shown:#?}"
@@ -275,6 +278,7 @@ fn settings() -> String {
         (&[("BATCHMILL__STORE__SECRET_ACCESS_KEYS", S3_KEY)], &[]),
         (&[("BATCHMILL__STORE__SECRET_ACCESS_KEY__X", S3_KEY)], &[]),
         (&[("BATCHMILL__PROVIDERS__OPENAI__API_KEYS", API_KEY)], &[]),
+        (&[], &[("tracing.otlp_headers", OTLP)]),
     ] {
         let error = load(more, flags).and_then(|mut settings| {
             Common::declare(&mut settings)?;

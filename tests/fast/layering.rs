@@ -58,7 +58,8 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// Crates that only one of ours may know, and crates that those without IO must not know.
-const ONLY: &[(&str, &str)] = &[("rdkafka", "bus"), ("reqwest", "providers"), ("minijinja", "prompts")];
+const ONLY: &[(&str, &str)] =
+    &[("rdkafka", "bus"), ("reqwest", "providers"), ("minijinja", "prompts"), ("opentelemetry-otlp", "runtime")];
 const NO_IO: &[&str] = &["model", "events"];
 const IO: &[&str] = &["tokio", "futures", "object_store", "reqwest", "rdkafka", "fastrand"];
 

@@ -9,6 +9,7 @@
 //! - `cleanup`: what is removed after a job's end, and what never is.
 //! - `endings`: a cancel at each moment of a job's life. `dead_letters`: what is listed and what a replay sends back.
 //! - `retries`: how often each kind of failure is tried again, what ends it, and the failed rows as a file to run again.
+//! - `traces`: traces of whole jobs, in headers, in logs and at a collector.
 //! - `provider`: the OpenAI provider's conformance suite against the simulator.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // the helpers of tests are tests, too
@@ -25,3 +26,4 @@ mod metrics;
 mod pipeline;
 mod provider;
 mod retries;
+mod traces;

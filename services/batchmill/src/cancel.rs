@@ -81,6 +81,7 @@ async fn job_of_services(args: &CancelArgs, job: &JobId) -> anyhow::Result<ExitC
         if let Err(error) = Outbox::new(&context, "cancel").emit_for(event, &team).await {
             eprintln!("warning: the job is cancelled, but job.cancel_requested could not be sent: {error:#}");
         }
+        context.finish().await;
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&json!({"job": job, "state": "cancelling"}))?);

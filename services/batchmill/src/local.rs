@@ -35,6 +35,7 @@ pub(crate) async fn in_folder<T>(
     context.reconcile = Reconcile::Off;
     let outcome = work(&context).await;
     shutdown.cancel();
+    context.finish().await;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }

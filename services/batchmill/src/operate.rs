@@ -99,7 +99,9 @@ pub(crate) async fn submit(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let job = spec.id.clone();
-    Outbox::new(&context, "submit").emit_for(Event::JobSubmitted(JobSubmitted { spec }), &team).await?;
+    let emitted = Outbox::new(&context, "submit").emit_for(Event::JobSubmitted(JobSubmitted { spec }), &team).await;
+    context.finish().await;
+    emitted?;
     println!("{job}");
     Ok(ExitCode::SUCCESS)
 }

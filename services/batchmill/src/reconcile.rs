@@ -30,6 +30,7 @@ pub(crate) async fn reconcile(args: ReconcileArgs) -> anyhow::Result<ExitCode> {
         all.push(job.clone());
     })
     .await?;
+    context.finish().await;
     if let Some(unknown) = only.filter(|_| all.iter().all(|job| !job.known)) {
         return Ok(not_found(&unknown));
     }

@@ -86,6 +86,7 @@ impl Merger {
         let fact = store.get_json::<JobFact>(&keys::job(job)).await?;
         let plan = store.get_json::<PlanFact>(&keys::plan(job)).await?;
         let (Some(fact), Some(plan)) = (fact, plan) else { return Ok(Verdict::Done) };
+        runtime::trace::note_team(&fact.team);
         let end = match plan.outcome {
             PlanOutcome::Refused { refusal } => End::refused(refusal),
             PlanOutcome::Planned { rows, batches, pricing, .. } => {

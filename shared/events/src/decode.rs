@@ -21,6 +21,7 @@ use crate::headers::{CONTENT_TYPE, Headers};
 use crate::json_path::describe;
 use crate::poison::{Poison, shorten};
 use crate::topic::Topic;
+use crate::trace::TraceContext;
 use crate::{BatchCollected, BatchDispatched, BatchReady, JobCancelRequested, JobEnded, JobPlanned, JobSubmitted};
 use crate::{MAX_MESSAGE_BYTES, MAX_SPEC_BYTES};
 
@@ -77,8 +78,8 @@ struct Attributes<'a> {
     source: Option<&'a str>,
     time: Option<&'a str>,
     content_type: Option<&'a str>,
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
+    trace: Option<TraceContext>,
+    origin: Option<TraceContext>,
 }
 
 /// Reads a record.
@@ -98,7 +99,7 @@ pub fn decode<N: AsRef<str>, V: AsRef<[u8]>>(
     let headers = Headers(headers);
     let content_type = headers.text(CONTENT_TYPE)?;
     let decoded = if content_type.is_some_and(is_cloudevents) {
-        structured(topic, content_type.unwrap_or_default(), value)?
+        structured(topic, content_type.unwrap_or_default(), headers.trace(), value)?
     } else if headers.has_attributes() {
         binary(topic, content_type, &headers, value)?
     } else if topic == Topic::Jobs {
@@ -110,7 +111,7 @@ pub fn decode<N: AsRef<str>, V: AsRef<[u8]>>(
     Ok(decoded)
 }
 
-fn structured(topic: Topic, content_type: &str, value: &[u8]) -> Result<Decoded, Poison> {
+fn structured(topic: Topic, content_type: &str, trace: Option<TraceContext>, value: &[u8]) -> Result<Decoded, Poison> {
     match media_type(content_type).as_str() {
         "application/cloudevents" | "application/cloudevents+json" => {}
         other if other.starts_with("application/cloudevents-batch") => return Err(Poison::BatchMode),
@@ -133,8 +134,8 @@ fn structured(topic: Topic, content_type: &str, value: &[u8]) -> Result<Decoded,
         source: message.source.as_deref(),
         time: message.time.as_deref(),
         content_type: message.datacontenttype.as_deref(),
-        traceparent: message.traceparent.as_deref(),
-        tracestate: message.tracestate.as_deref(),
+        trace,
+        origin: TraceContext::parse(message.traceparent.as_deref(), message.tracestate.as_deref()),
     };
     let kind = attributes.kind(topic)?;
     let envelope = attributes.envelope()?;
@@ -150,9 +151,6 @@ fn binary<N: AsRef<str>, V: AsRef<[u8]>>(
     headers: &Headers<'_, N, V>,
     value: &[u8],
 ) -> Result<Decoded, Poison> {
-    // The header of this hop comes before the attribute, which may be older. A trace that can't be read is no reason
-    // to refuse an event.
-    let trace = |name| headers.text(name).ok().flatten().or_else(|| headers.attribute(name).ok().flatten());
     let attributes = Attributes {
         specversion: headers.attribute("specversion")?,
         ce_type: headers.attribute("type")?,
@@ -160,8 +158,8 @@ fn binary<N: AsRef<str>, V: AsRef<[u8]>>(
         source: headers.attribute("source")?,
         time: headers.attribute("time")?,
         content_type,
-        traceparent: trace("traceparent"),
-        tracestate: trace("tracestate"),
+        trace: headers.trace(),
+        origin: headers.origin(),
     };
     let kind = attributes.kind(topic)?;
     let envelope = attributes.envelope()?;
@@ -187,20 +185,20 @@ impl Attributes<'_> {
         }
     }
 
-    fn envelope(&self) -> Result<Envelope, Poison> {
+    fn envelope(self) -> Result<Envelope, Poison> {
         let time = self.time.map(str::parse::<Timestamp>).transpose();
         let time = time.map_err(|_| Poison::InvalidAttribute {
             name: "time",
             message: "it is no RFC 3339 time, as in 2026-11-22T08:30:00Z".to_owned(),
         })?;
-        let envelope = Envelope {
+        Ok(Envelope {
             id: required("id", self.id)?.to_owned(),
             source: required("source", self.source)?.to_owned(),
             time,
-            traceparent: self.traceparent.map(str::to_owned),
-            tracestate: self.tracestate.map(str::to_owned),
-        };
-        Ok(envelope.with_valid_trace())
+            // Who sets only one of the two means both.
+            trace: self.trace.clone().or_else(|| self.origin.clone()),
+            origin: self.origin.or(self.trace),
+        })
     }
 }
 

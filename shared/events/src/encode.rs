@@ -1,8 +1,9 @@
 //! An event as the bytes of a Kafka record: `CloudEvents` 1.0, binary mode.
 //!
 //! The value is the event's data as compact JSON, everything about it is in headers; so a reader that knows nothing of
-//! `CloudEvents` still finds plain JSON. The record key is repeated in `ce_partitionkey`, and the trace context stands both where
-//! Kafka instrumentation looks (`traceparent`) and where the `CloudEvents` extension has it (`ce_traceparent`).
+//! `CloudEvents` still finds plain JSON. The record key is repeated in `ce_partitionkey`. There are two trace contexts: the
+//! sender's span where Kafka instrumentation looks (`traceparent`), and the span with which it all began where the
+//! `CloudEvents` extension has it (`ce_traceparent`).
 
 use crate::envelope::Envelope;
 use crate::event::{Event, Kind};
@@ -117,13 +118,12 @@ fn headers(event: &Event, envelope: &Envelope, key: &str) -> Vec<(String, Vec<u8
     }
     list.push(("ce_dataschema", event.kind().schema_id()));
     list.push(("ce_partitionkey", key.to_owned()));
-    if let Some(context) = envelope.valid_traceparent() {
-        list.push(("ce_traceparent", context.to_owned()));
-        list.push(("traceparent", context.to_owned()));
-    }
-    if let Some(state) = envelope.valid_tracestate() {
-        list.push(("ce_tracestate", state.to_owned()));
-        list.push(("tracestate", state.to_owned()));
+    let traces =
+        [(&envelope.origin, ["ce_traceparent", "ce_tracestate"]), (&envelope.trace, ["traceparent", "tracestate"])];
+    for (context, [parent, state]) in traces {
+        let Some(context) = context else { continue };
+        list.push((parent, context.parent.to_string()));
+        list.extend(context.state.clone().map(|text| (state, text)));
     }
     list.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())).collect()
 }

@@ -5,6 +5,7 @@
 //! counts, as in Kafka's own `lastHeader`.
 
 use crate::poison::Poison;
+use crate::trace::TraceContext;
 
 /// The header with the media type; it alone has no `ce_` before it.
 pub(crate) const CONTENT_TYPE: &str = "content-type";
@@ -28,6 +29,18 @@ impl<'a, N: AsRef<str>, V: AsRef<[u8]>> Headers<'a, N, V> {
         let found =
             self.0.iter().rev().find(|(n, _)| attribute_name(n.as_ref()).is_some_and(|n| n.eq_ignore_ascii_case(name)));
         found.map(|(_, value)| utf8(name, value.as_ref())).transpose()
+    }
+
+    /// The trace context of the record's sender. Headers that can't be read count as absent.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let text = |name| self.text(name).ok().flatten();
+        TraceContext::parse(text("traceparent"), text("tracestate"))
+    }
+
+    /// The trace context with which it all began, from the attributes.
+    pub(crate) fn origin(&self) -> Option<TraceContext> {
+        let text = |name| self.attribute(name).ok().flatten();
+        TraceContext::parse(text("traceparent"), text("tracestate"))
     }
 
     /// Whether there is any `CloudEvents` attribute: then the record is in binary mode.

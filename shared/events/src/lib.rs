@@ -27,6 +27,7 @@ mod job_submitted;
 mod json_path;
 mod poison;
 mod topic;
+mod trace;
 
 pub use batch_collected::BatchCollected;
 pub use batch_dispatched::{BatchDispatched, Submission};
@@ -41,6 +42,7 @@ pub use job_planned::{JobPlanned, PlanSummary};
 pub use job_submitted::JobSubmitted;
 pub use poison::Poison;
 pub use topic::{InvalidPrefix, Place, Retention, Topic, TopicSettings, Topics};
+pub use trace::{MAX_STATE_BYTES, SpanId, TraceContext, TraceId, TraceParent};
 
 /// The most bytes of one message: key, headers and value together when it is written, the value alone when it is read
 /// (others may have added headers on the way).

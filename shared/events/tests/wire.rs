@@ -3,7 +3,10 @@
 
 mod common;
 
-use events::{Decoded, Encoded, Envelope, Error, Event, Kind, MAX_MESSAGE_BYTES, Mode, Poison, Topic, decode, encode};
+use events::{
+    Decoded, Encoded, Envelope, Error, Event, Kind, MAX_MESSAGE_BYTES, Mode, Poison, Topic, TraceContext, decode,
+    encode,
+};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
@@ -12,6 +15,7 @@ const SPEC: &str = r#"{"id":"spring-catalog","input":{"uri":"s3://lake/in/produc
 "request":{"model":"openai/gpt-4o-mini","template":"Describe {{ title }} in 20 words."}}"#;
 const CANCEL: &[u8] = br#"{"job":"spring-catalog"}"#;
 const NONE: &[(&str, &str)] = &[];
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn read(encoded: &Encoded, topic: Topic) -> Result<Decoded, Poison> {
     decode(topic, Some(&encoded.key), &encoded.headers, Some(&encoded.value))
@@ -145,10 +149,11 @@ fn of_size(template: usize) -> Event {
 
 #[test]
 fn the_largest_spec_that_is_accepted_fits_a_message_and_a_larger_one_is_refused_on_both_sides() {
-    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
+    let trace = TraceContext::parse(Some(TRACE), Some(&"x".repeat(512)));
+    assert_eq!(trace.as_ref().unwrap().state.as_ref().unwrap().len(), 512);
     let envelope = Envelope {
-        traceparent: Some(trace),
-        tracestate: Some("x".repeat(512)),
+        trace: trace.clone(),
+        origin: trace,
         ..Envelope::new("018f4e9a-7d43-7cc2-a5a1-1f0b6c8d9e10", "/batchmill/command", Timestamp::MAX)
     };
     let overhead = encode(&of_size(0), &envelope).unwrap().value.len();
@@ -204,6 +209,24 @@ fn the_end_of_a_job_refused_with_a_long_message_still_fits() {
     assert_eq!(read(&encoded, Topic::Status).unwrap().event, event);
 }
 
+#[test]
+fn a_producers_trace_is_taken_from_the_header_or_the_attribute_and_one_that_cannot_be_read_is_ignored() {
+    let other = TRACE.replace("4bf9", "0000");
+    let traces = |more: &[(&'static str, &str)]| {
+        let headers: Vec<_> = cancel_headers().into_iter().chain(more.iter().copied()).collect();
+        let envelope = decode(Topic::Jobs, None, &headers, Some(CANCEL)).unwrap().envelope.unwrap();
+        let text = |trace: Option<TraceContext>| trace.map(|trace| trace.parent.to_string());
+        (text(envelope.trace), text(envelope.origin))
+    };
+    let (one, two) = (Some(TRACE.to_owned()), Some(other.clone()));
+    assert_eq!(traces(&[("traceparent", TRACE)]), (one.clone(), one.clone()));
+    assert_eq!(traces(&[("ce_traceparent", TRACE), ("traceparent", "x")]), (one.clone(), one.clone()));
+    assert_eq!(traces(&[("ce_traceparent", &other), ("traceparent", TRACE)]), (one.clone(), two));
+    assert_eq!(traces(&[("ce_traceparent", ""), ("tracestate", "a=1")]), (None, None));
+    let sender = TraceContext::of_headers(&[("Traceparent", TRACE), ("tracestate", "a=1")]).unwrap();
+    assert_eq!((Some(sender.parent.to_string()), sender.state.as_deref()), (one, Some("a=1")));
+}
+
 fn some_headers() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
     let names = [
         "ce_specversion",
@@ -244,14 +267,18 @@ proptest! {
     fn the_structured_mode_says_the_same_as_the_binary(event in common::event(), envelope in common::envelope()) {
         let encoded = encode(&event, &envelope).unwrap();
         let mut message = serde_json::Map::new();
+        let mut headers = vec![("content-type", "application/cloudevents+json".to_owned())];
         for (name, value) in &encoded.headers {
-            if let Some(attribute) = name.strip_prefix("ce_") {
-                message.insert(attribute.to_owned(), String::from_utf8(value.clone()).unwrap().into());
+            let text = String::from_utf8(value.clone()).unwrap();
+            match name.strip_prefix("ce_") {
+                Some(attribute) => { message.insert(attribute.to_owned(), text.into()); }
+                None if name.starts_with("trace") => headers.push((name, text)),
+                None => {}
             }
         }
         message.insert("data".to_owned(), serde_json::from_slice(&encoded.value).unwrap());
         let value = serde_json::to_vec(&message).unwrap();
-        let decoded = decode(event.topic(), Some(&encoded.key), &[("content-type", "application/cloudevents+json")], Some(&value)).unwrap();
+        let decoded = decode(event.topic(), Some(&encoded.key), &headers, Some(&value)).unwrap();
         prop_assert_eq!(decoded, Decoded { event, envelope: Some(envelope), mode: Mode::Structured });
     }
 

@@ -1,4 +1,4 @@
-//! The calls of providers, as metrics have them: `providers` has neither a clock nor metrics, the runtime knows no providers.
+//! The calls of providers, as metrics and traces have them: `providers` has neither a clock nor metrics, the runtime knows no providers.
 
 use std::sync::Arc;
 
@@ -17,8 +17,10 @@ impl Observer for Calls {
     fn begin(&self, provider: &str, operation: Operation) -> Ended {
         let (clock, calls, provider) = (self.clock.clone(), self.calls.clone(), provider.to_owned());
         let began = clock.monotonic();
+        let span = runtime::trace::client_call(&provider, operation.as_str());
         Box::new(move |outcome: CallOutcome| {
             let took = clock.monotonic().saturating_sub(began);
+            span(outcome.as_str());
             calls.record_call(&provider, operation.as_str(), outcome.as_str(), took);
         })
     }

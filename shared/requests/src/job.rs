@@ -89,6 +89,7 @@ impl Jobs {
     /// When the store can't be read; the inner error when no plan stands behind the id.
     pub async fn get(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
         if let Some(job) = self.find(id) {
+            runtime::trace::note_team(&job.team);
             return Ok(Ok(job));
         }
         let fact = self.store.get_json::<JobFact>(&keys::job(id)).await?;
@@ -98,6 +99,7 @@ impl Jobs {
             Ok(job) => Arc::new(job),
             Err(unknown) => return Ok(Err(unknown)),
         };
+        runtime::trace::note_team(&job.team);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|other| other.spec.id != *id);
         kept.push_back(Arc::clone(&job));

@@ -12,6 +12,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use events::{SpanId, TraceId};
 use jiff::{SignedDuration, Timestamp};
 use model::Nonce;
 use tokio::time::Instant;
@@ -31,7 +32,12 @@ struct Inner {
     /// Wall time at `started`, for a clock that does not ask the machine.
     seeded_start: Option<Timestamp>,
     random: Mutex<fastrand::Rng>,
+    /// For ids of traces alone: whether and what is traced must not change what a seed does else.
+    traces: Mutex<fastrand::Rng>,
 }
+
+/// Makes another seed of a seed.
+const TRACES: u64 = 0x7472_6163_6573;
 
 impl Clock {
     /// The machine's clock, and randomness from the operating system.
@@ -50,8 +56,9 @@ impl Clock {
     }
 
     fn new(seeded_start: Option<Timestamp>, seed: u64) -> Self {
-        let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self { inner: Arc::new(Inner { started: Instant::now(), seeded_start, random }) }
+        let random = |seed| Mutex::new(fastrand::Rng::with_seed(seed));
+        let (random, traces) = (random(seed), random(seed ^ TRACES));
+        Self { inner: Arc::new(Inner { started: Instant::now(), seeded_start, random, traces }) }
     }
 
     /// The wall time.
@@ -107,6 +114,18 @@ impl Clock {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
     }
 
+    /// A fresh id of a trace.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        TraceId::from_bits(self.traces().u128(..))
+    }
+
+    /// A fresh id of a span.
+    #[must_use]
+    pub fn span_id(&self) -> SpanId {
+        SpanId::from_bits(self.traces().u64(..))
+    }
+
     /// The duration, longer or shorter by up to a quarter, so that many waiters do not wake together.
     #[must_use]
     pub fn jitter(&self, duration: Duration) -> Duration {
@@ -117,6 +136,10 @@ impl Clock {
     #[must_use]
     pub fn below(&self, limit: usize) -> usize {
         if limit == 0 { 0 } else { self.random().usize(..limit) }
+    }
+
+    fn traces(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.inner.traces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
@@ -136,6 +159,10 @@ mod tests {
         assert_eq!(one.now().to_string(), "2026-01-01T00:01:30Z");
         assert_eq!(one.nonce(), two.nonce());
         assert_eq!(one.event_id(), two.event_id());
+        // Traces don't disturb the rest.
+        assert_ne!(one.trace_id(), one.trace_id());
+        assert_ne!(one.span_id(), one.span_id());
+        assert_eq!(one.nonce(), two.nonce());
         assert_ne!(one.nonce(), one.nonce());
         assert_ne!(Clock::seeded(8).nonce(), Clock::seeded(7).nonce());
     }

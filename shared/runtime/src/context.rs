@@ -17,10 +17,14 @@ use crate::metrics::{BusMetrics, Labels, LoopMetrics, ProviderCalls, StoreMetric
 use crate::scratch::Scratch;
 use crate::settings::{Common, Settings};
 use crate::store::Store;
+use crate::trace::{SpanSink, Tracer};
 use crate::work_loop::Gates;
 
 /// Scratch space of a context in memory.
 const TEST_SCRATCH_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// How long the end may take that comes after the drain.
+const LONGEST_FINISH: Duration = Duration::from_secs(5);
 
 /// When [`run_rooms`](crate::run_rooms) rebuilds work from the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub struct Context {
     pub(crate) bus_metrics: BusMetrics,
     pub(crate) health: Arc<Health>,
     pub(crate) gates: Arc<Gates>,
+    pub(crate) tracer: Tracer,
 }
 
 impl std::fmt::Debug for Context {
@@ -130,6 +135,8 @@ impl Context {
         build_info(&registry)?;
         let (metrics, bus_metrics) = (LoopMetrics::new(&registry)?, BusMetrics::new(&registry)?);
         let reconcile = if matches!(bus, Bus::Memory(_)) { Reconcile::AtStart } else { Reconcile::Periodic };
+        let system = if matches!(bus, Bus::Memory(_)) { "batchmill.memory" } else { "kafka" };
+        let tracer = Tracer::open(&common.tracing, &clock, system)?;
         let common = Arc::new(common);
         let gates = Gates::new(&common, &topics, &bus, &clock, (&metrics, &bus_metrics), &shutdown);
         Ok(Self {
@@ -150,7 +157,19 @@ impl Context {
             bus_metrics,
             health: Arc::default(),
             gates: Arc::new(gates),
+            tracer,
         })
+    }
+
+    /// The same, with spans that go there instead of where the settings say.
+    #[must_use]
+    pub fn with_spans(self, sink: Arc<dyn SpanSink>) -> Self {
+        Self { tracer: self.tracer.into_sink(sink), ..self }
+    }
+
+    /// To be called when all work is done: sends the spans that are left, within the time of a drain and at most five seconds.
+    pub async fn finish(&self) {
+        self.tracer.finish(self.drain_timeout().min(LONGEST_FINISH)).await;
     }
 
     /// The same, with the store of another: for tests in which a process dies and another goes on, or several share a store

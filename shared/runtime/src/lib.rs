@@ -62,6 +62,7 @@ pub mod scratch;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod trace;
 mod work_loop;
 
 pub use clock::Clock;

@@ -107,7 +107,9 @@ where
         }
         admin::serve(&context).await?;
         let rooms = make_rooms(&context).await?;
-        run_rooms(context, rooms).await
+        let ended = run_rooms(context.clone(), rooms).await;
+        context.finish().await;
+        ended
     });
     // Sections of blocking work that are still going on have been given up with their handlers.
     runtime.shutdown_background();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use events::{
     BatchCollected, BatchDispatched, BatchReady, Envelope, Event, JobCancelRequested, JobEnded, JobPlanned,
-    JobSubmitted, PlanSummary, Submission,
+    JobSubmitted, PlanSummary, SpanId, Submission, TraceContext, TraceId, TraceParent,
 };
 use jiff::Timestamp;
 use model::price::{Cost, JobCost, Usd};
@@ -174,9 +174,20 @@ prop_compose! {
         id in ".{1,36}",
         source in "/batchmill/[a-z]{1,12}",
         time in option::of(time()),
-        trace in option::of(("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", option::of("[a-z]{1,8}=[ -~]{1,20}"))),
+        traces in option::of((trace(), trace())),
     ) -> Envelope {
-        let (traceparent, tracestate) = trace.map_or((None, None), |(parent, state)| (Some(parent), state));
-        Envelope { id, source, time, traceparent, tracestate }
+        // Read back, one of them stands for both.
+        let (trace, origin) = traces.unzip();
+        Envelope { id, source, time, trace, origin }
+    }
+}
+
+prop_compose! {
+    pub fn trace()(
+        (trace, span, sampled) in any::<(u128, u64, bool)>(),
+        state in option::of("[a-z]{1,8}=[ -~]{1,20}"),
+    ) -> TraceContext {
+        let parent = TraceParent::new(TraceId::from_bits(trace), SpanId::from_bits(span), sampled);
+        TraceContext { parent, state }
     }
 }

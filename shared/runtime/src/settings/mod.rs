@@ -33,7 +33,7 @@ pub use error::{Error, Origin, Result};
 pub use prices::PriceSettings;
 pub use sections::{
     Admin, Backpressure, Common, Kafka, LocationRules, Log, LogFormat, Loop, Marks, MetricsSettings, ScratchSpace,
-    Secret, StoreSettings, TeamLocations,
+    Secret, StoreSettings, TeamLocations, Tracing,
 };
 
 use node::Node;

@@ -307,6 +307,24 @@ impl Default for MetricsSettings {
     }
 }
 
+/// `[tracing]`: where spans go. The trace contexts in the events' headers and the ids in the logs need none of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tracing {
+    /// The base URL of an OTLP/HTTP collector, `http://collector:4318`; `/v1/traces` follows it. Empty: no spans are sent.
+    pub otlp_endpoint: String,
+    /// Headers for the collector, `name=value,name=value`.
+    pub otlp_headers: Option<Secret>,
+    /// The part of traces that is sent, 0 to 1.
+    pub sample_ratio: f64,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), otlp_headers: None, sample_ratio: 1.0 }
+    }
+}
+
 /// All sections of this module, read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Common {
@@ -332,6 +350,8 @@ pub struct Common {
     pub metrics: MetricsSettings,
     /// `[prices]`
     pub prices: PriceSettings,
+    /// `[tracing]`
+    pub tracing: Tracing,
 }
 
 impl Common {
@@ -352,6 +372,7 @@ impl Common {
             cleanup: settings.declare("cleanup")?,
             metrics: settings.declare("metrics")?,
             prices: settings.declare("prices")?,
+            tracing: settings.declare("tracing")?,
         })
     }
 }

@@ -24,6 +24,13 @@ const SECRET_ENDS: &[&str] = &[
     "session_token",
     "auth_token",
     "key.pem",
+    "otlp_headers",
+];
+
+/// Variables of OpenTelemetry that count where ours of the same meaning are not set.
+const STANDARD: &[(&str, [&str; 2])] = &[
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", ["tracing", "otlp_endpoint"]),
+    ("OTEL_EXPORTER_OTLP_HEADERS", ["tracing", "otlp_headers"]),
 ];
 
 /// Values by path. Tables are taken apart; arrays are not.
@@ -125,10 +132,16 @@ fn find_lines(path: &mut Vec<String>, table: &DeTable<'_>, text: &str, into: &mu
     }
 }
 
-/// The leaves of the environment. Variables without the prefix are none of ours.
+/// The leaves of the environment. Other variables than the standard ones and those with the prefix are none of ours.
 pub(super) fn from_env(env: impl Iterator<Item = (String, String)>) -> Result<Leaves> {
     let mut leaves = Leaves::new();
+    let mut standard = Leaves::new();
     for (name, value) in env {
+        if let Some((_, key)) = STANDARD.iter().find(|(known, _)| *known == name) {
+            let leaf = Leaf { value: Written::Text(value), origin: Origin::Env(name) };
+            standard.insert(key.map(str::to_owned).into(), leaf);
+            continue;
+        }
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
         let (rest, leaf) = match rest.strip_suffix("_FILE") {
             Some(rest) => (rest, from_named_file(&name, &value)?),
@@ -141,7 +154,8 @@ pub(super) fn from_env(env: impl Iterator<Item = (String, String)>) -> Result<Le
         }
         leaves.insert(path, leaf);
     }
-    Ok(leaves)
+    standard.extend(leaves);
+    Ok(standard)
 }
 
 fn from_named_file(name: &str, path: &str) -> Result<Leaf> {

@@ -222,3 +222,22 @@ fn a_key_that_is_both_a_value_and_a_table_is_refused() {
     let error = load("[room]\ninner = 1", &[("BATCHMILL__ROOM__INNER__DEPTH", "2")], &[]).unwrap_err().to_string();
     assert!(error.contains("setting `room.inner`: it is a value here"), "{error}");
 }
+
+#[test]
+fn the_standard_variables_of_a_collector_count_below_ours() {
+    let read = |env: &[(&str, &str)], flags: &[(&str, &str)]| {
+        let settings = load("[tracing]\notlp_endpoint = \"http://file\"\n", env, flags).unwrap();
+        (settings.section::<Tracing>("tracing").unwrap(), settings)
+    };
+    let standard = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2")];
+    let (tracing, mut settings) = read(&standard, &[]);
+    assert_eq!((tracing.otlp_endpoint.as_str(), tracing.sample_ratio), ("http://standard", 1.0));
+    assert_eq!(tracing.otlp_headers.unwrap().expose(), "a=hunter2");
+    settings.declare::<Tracing>("tracing").unwrap();
+    let shown = format!("{:?}", settings.show());
+    assert!(shown.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && !shown.contains("hunter2"), "{shown}");
+    let ours = [standard[0], ("BATCHMILL__TRACING__OTLP_ENDPOINT", "http://ours")];
+    assert_eq!(read(&ours, &[]).0.otlp_endpoint, "http://ours");
+    assert_eq!(read(&ours, &[("tracing.otlp_endpoint", "http://flag")]).0.otlp_endpoint, "http://flag");
+    assert_eq!(read(&[], &[]).0.otlp_endpoint, "http://file");
+}

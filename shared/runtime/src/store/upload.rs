@@ -11,6 +11,7 @@ use model::digest::Sha256Hex;
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::{Error, Result};
 use crate::cpu::run_blocking_section;
@@ -211,7 +212,7 @@ impl Parts {
             self.one_sent().await?;
         }
         if let Some(upload) = &mut self.upload {
-            self.sending.spawn(upload.put_part(PutPayload::from(part)));
+            self.sending.spawn(upload.put_part(PutPayload::from(part)).in_current_span());
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::gate::{Edge, Grant};
 use crate::context::Context;
 use crate::metrics::BusOperation;
+use crate::trace::{Handling, Sending, Traced};
 
 /// The process is to stop, so what would have to wait does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +21,9 @@ pub struct Stopping;
 /// Emits events for a handler, or for a command.
 pub struct Outbox {
     context: Context,
-    source: String,
-    /// The trace of the event that is handled; passed on.
-    trace: (Option<String>, Option<String>),
+    who: String,
+    /// What its events say of their trace.
+    traced: Traced,
     place: Option<Arc<Place>>,
 }
 
@@ -36,12 +37,12 @@ impl Outbox {
     /// An outbox outside a handler. `who` becomes the events' source.
     #[must_use]
     pub fn new(context: &Context, who: &str) -> Self {
-        Self { context: context.clone(), source: format!("/batchmill/{who}"), trace: (None, None), place: None }
+        Self { context: context.clone(), who: who.to_owned(), traced: Traced::Anew, place: None }
     }
 
-    pub(super) fn of_handler(context: &Context, room: &str, cause: Option<&Envelope>, place: &Arc<Place>) -> Self {
-        let trace = cause.map(|cause| (cause.traceparent.clone(), cause.tracestate.clone())).unwrap_or_default();
-        Self { trace, place: Some(Arc::clone(place)), ..Self::new(context, room) }
+    pub(super) fn of_handler(context: &Context, room: &str, handling: &Arc<Handling>, place: &Arc<Place>) -> Self {
+        let traced = Traced::By(Arc::clone(handling));
+        Self { traced, place: Some(Arc::clone(place)), ..Self::new(context, room) }
     }
 
     /// Emits an event on its topic and waits until it is acknowledged; before that, where the design says so, until the
@@ -64,13 +65,13 @@ impl Outbox {
             Some(edge) => Some(self.wait(edge, event.job()).await?),
             None => None,
         };
-        let outgoing = self.outgoing(&event, team)?;
+        let sending = self.traced.sending(&self.context.tracer);
+        let outgoing = self.outgoing(&event, team, &sending)?;
         let topic = outgoing.topic.clone();
-        self.context
-            .bus
-            .send(outgoing)
-            .await
-            .inspect_err(|error| self.context.bus_metrics.record_error(BusOperation::Send, error))
+        let sent = self.context.bus.send(outgoing).await;
+        let failed = sent.as_ref().err().map(ToString::to_string);
+        sending.sent(&self.context.tracer, &self.who, &topic, &event, failed);
+        sent.inspect_err(|error| self.context.bus_metrics.record_error(BusOperation::Send, error))
             .with_context(|| format!("{} {} to {topic}", event.kind(), event.key()))?;
         faults::crash_point!(LoopProduced);
         self.context.metrics.record_emitted(event.kind());
@@ -102,10 +103,14 @@ impl Outbox {
         Ok(grant)
     }
 
-    fn outgoing(&self, event: &Event, team: &Team) -> anyhow::Result<bus::Outgoing> {
+    fn outgoing(&self, event: &Event, team: &Team, sending: &Sending) -> anyhow::Result<bus::Outgoing> {
         let now = self.context.clock.now();
-        let mut envelope = Envelope::new(self.context.clock.event_id(), self.source.as_str(), now);
-        (envelope.traceparent, envelope.tracestate) = self.trace.clone();
+        let source = format!("/batchmill/{}", self.who);
+        let envelope = Envelope {
+            trace: Some(sending.trace.clone()),
+            origin: Some(sending.origin.clone()),
+            ..Envelope::new(self.context.clock.event_id(), source, now)
+        };
         let encoded = events::encode(event, &envelope)?;
         let topic = match event.topic() {
             events::Topic::Jobs => self.context.topics.jobs_of(team),

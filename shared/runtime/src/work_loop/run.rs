@@ -8,6 +8,7 @@ use bus::{Consumer, Delivery, Polled, Record};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
+use tracing::Instrument;
 
 use super::dead_letter::Letter;
 use super::outbox::{Place, Stopping};
@@ -16,6 +17,7 @@ use super::task::{Ended, Task};
 use crate::context::Context;
 use crate::metrics::{At, BusOperation, Outcome};
 use crate::room::{Received, Room, UNEXPECTED};
+use crate::trace::Handling;
 
 /// Events of a topic that may wait for a place; enough for jobs to take turns.
 const READY: usize = 1_000;
@@ -34,7 +36,8 @@ pub(crate) struct Loop {
     consumer: Consumer,
     topics: Vec<TopicState>,
     table: Table,
-    tasks: JoinSet<(u64, Ended)>,
+    /// With the span of the log in which its handler ran.
+    tasks: JoinSet<(u64, Ended, tracing::Span)>,
     freed: Arc<Notify>,
     uncommitted: usize,
 }
@@ -171,9 +174,11 @@ impl Loop {
         Task { context, room, group, record }
     }
 
+    /// In the span of the log that is open.
     fn bury(&mut self, id: u64, record: Record, letter: Letter) {
-        let task = self.task(record);
-        let running = self.tasks.spawn(async move { (id, task.bury(letter).await) });
+        let (task, span) = (self.task(record), tracing::Span::current());
+        let inside = span.clone();
+        let running = self.tasks.spawn(async move { (id, task.bury(letter).instrument(inside).await, span) });
         if let Some(open) = self.table.get_mut(id) {
             open.state = State::Running(running);
         }
@@ -196,28 +201,31 @@ impl Loop {
         let received = Received { tries: open.tries, ..Received::clone(received) };
         open.tries = open.tries.saturating_add(1);
         let (record, delivery) = (open.record.clone(), open.delivery.clone());
+        let place_of_work = (self.room.name(), self.group.as_str());
+        let handling = Handling::begin(&self.context.tracer, place_of_work, &record, &received, &mut open.trail);
         if faults::is_broken(faults::Mutation::CommitBeforeWork) {
             self.finish(&delivery);
         }
         let (clock, metrics, room) = (self.context.clock.clone(), self.context.metrics.clone(), self.room.name());
         let task = self.task(record);
         let running = self.tasks.spawn(async move {
-            let (began, topic) = (clock.monotonic(), task.record.topic.clone());
-            let ended = task.handle(received, place).await;
+            let (began, topic, span) = (clock.monotonic(), task.record.topic.clone(), handling.log.clone());
+            let ended = task.handle(received, place, handling).await;
             metrics.record_took(room, &topic, clock.monotonic().saturating_sub(began));
-            (id, ended)
+            (id, ended, span)
         });
         if let Some(open) = self.table.get_mut(id) {
             open.state = State::Running(running);
         }
     }
 
-    fn ended(&mut self, joined: Result<(u64, Ended), JoinError>) -> anyhow::Result<()> {
-        let (id, ended) = match joined {
+    fn ended(&mut self, joined: Result<(u64, Ended, tracing::Span), JoinError>) -> anyhow::Result<()> {
+        let (id, ended, span) = match joined {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => return Ok(()),
             Err(error) => return Err(error).context("a task of the loop itself failed"),
         };
+        let _inside = span.entered();
         let Some(open) = self.table.get_mut(id) else { return Ok(()) };
         let (topic, poison) = (open.record.topic.clone(), open.received.is_none());
         let outcome = match ended {

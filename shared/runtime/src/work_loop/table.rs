@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::round_robin::RoundRobin;
 use crate::room::Received;
+use crate::trace::Trail;
 
 /// What one event at a time works on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,6 +67,8 @@ pub(super) struct Open {
     /// Transient errors in a row.
     pub(super) failures: u32,
     pub(super) panics: u32,
+    /// Its trace, once it was handled.
+    pub(super) trail: Option<Trail>,
     pub(super) state: State,
 }
 
@@ -130,7 +133,8 @@ impl Table {
         self.next += 1;
         *self.by_topic.entry(record.topic.clone()).or_default() += 1;
         let received = received.map(Arc::new);
-        let open = Open { delivery, record, received, key, tries: 0, failures: 0, panics: 0, state: State::Held };
+        let open =
+            Open { delivery, record, received, key, tries: 0, failures: 0, panics: 0, trail: None, state: State::Held };
         self.open.insert(id, open);
         id
     }

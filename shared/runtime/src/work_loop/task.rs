@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bus::Record;
 use futures::FutureExt;
+use tracing::Instrument;
 
 use super::dead_letter::{self, Letter};
-use super::outbox::{Outbox, Place};
+use super::outbox::{Outbox, Place, Stopping};
 use crate::context::Context;
 use crate::room::{Received, Room, Verdict};
+use crate::trace::{HANDLING, Handling};
 
 /// How a task ended.
 pub(super) enum Ended {
@@ -34,24 +36,45 @@ pub(super) struct Task {
 
 impl Task {
     /// Handles the event once.
-    pub(super) async fn handle(self, received: Received, place: Arc<Place>) -> Ended {
+    pub(super) async fn handle(self, received: Received, place: Arc<Place>, handling: Arc<Handling>) -> Ended {
+        let log = handling.log.clone();
+        HANDLING.scope(Arc::clone(&handling), self.handle_traced(received, place, handling)).instrument(log).await
+    }
+
+    async fn handle_traced(self, received: Received, place: Arc<Place>, handling: Arc<Handling>) -> Ended {
         faults::crash_point!(LoopTaken);
-        let out = Outbox::of_handler(&self.context, self.room.name(), received.envelope.as_ref(), &place);
+        let out = Outbox::of_handler(&self.context, self.room.name(), &handling, &place);
         // A handler keeps what matters in the store, so nothing of it can be left half done in memory.
         let verdict = AssertUnwindSafe(self.room.handle(&received, &out)).catch_unwind().await;
         match verdict {
             Ok(Ok(Verdict::Done)) => {
+                handling.end("done", None);
                 faults::crash_point!(LoopHandled);
                 Ended::Finished { rejected: false }
             }
-            Ok(Ok(Verdict::Later(wait))) => Ended::Later(wait),
+            Ok(Ok(Verdict::Later(wait))) => {
+                handling.end("later", None);
+                Ended::Later(wait)
+            }
             Ok(Ok(Verdict::Reject(reason))) => {
+                handling.end("rejected", Some(format!("{}: {}", reason.code, reason.message)));
                 let letter =
                     Letter { code: reason.code.to_owned(), message: reason.message, attempts: received.tries + 1 };
                 self.bury(letter).await
             }
-            Ok(Err(error)) => Ended::Failed(error),
-            Err(panic) => Ended::Panicked(words(&*panic)),
+            Ok(Err(error)) if error.is::<Stopping>() => {
+                handling.end("stopping", None);
+                Ended::Failed(error)
+            }
+            Ok(Err(error)) => {
+                handling.end("failed", Some(format!("{error:#}")));
+                Ended::Failed(error)
+            }
+            Err(panic) => {
+                let words = words(&*panic);
+                handling.end("panicked", Some(words.clone()));
+                Ended::Panicked(words)
+            }
         }
     }
 

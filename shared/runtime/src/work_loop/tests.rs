@@ -23,6 +23,7 @@ use crate::settings::Settings;
 
 mod backpressure;
 mod handling;
+mod spans;
 
 type Handled<'a> = BoxFuture<'a, anyhow::Result<Verdict>>;
 type Script = Box<dyn for<'a> Fn(&'a Received, &'a Outbox) -> Handled<'a> + Send + Sync>;
