@@ -5,6 +5,7 @@
 //! - `metrics`: that counters say what the facts say, the names' conventions, and docs/METRICS.md.
 //! - `pipeline`: whole jobs through the four rooms over memory, with a scripted provider.
 //! - `crash`: the same with a death at every write.
+//! - `caps`: batches of an account and of a model at a time, counted from the facts while jobs run.
 //! - `cleanup`: what is removed after a job's end, and what never is.
 //! - `endings`: a cancel at each moment of a job's life. `dead_letters`: what is listed and what a replay sends back.
 //! - `retries`: how often each kind of failure is tried again, what ends it, and the failed rows as a file to run again.
@@ -12,6 +13,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // the helpers of tests are tests, too
 
+mod caps;
 mod cleanup;
 mod crash;
 mod dead_letters;
