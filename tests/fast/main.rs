@@ -6,6 +6,7 @@
 //! - `pipeline`: whole jobs through the four rooms over memory, with a scripted provider.
 //! - `crash`: the same with a death at every write.
 //! - `cost`: what a job costs, summed from its rows, over all attempts that were paid, by a frozen price.
+//! - `caps`: batches of an account and of a model at a time, counted from the facts while jobs run.
 //! - `cleanup`: what is removed after a job's end, and what never is.
 //! - `endings`: a cancel at each moment of a job's life. `dead_letters`: what is listed and what a replay sends back.
 //! - `retries`: how often each kind of failure is tried again, what ends it, and the failed rows as a file to run again.
@@ -14,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // the helpers of tests are tests, too
 
+mod caps;
 mod cleanup;
 mod cost;
 mod crash;

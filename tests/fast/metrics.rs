@@ -4,6 +4,7 @@
 mod document;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use model::{BatchId, BatchRef, DataRef, EndFact, FailureKind, JobId, JobSpec, No
 use object_store::memory::InMemory;
 use prometheus::TextEncoder;
 use prometheus::proto::{MetricFamily, MetricType};
-use providers::{Provider, Providers};
+use providers::{Caps, Provider, Providers};
 use runtime::settings::{LocationRules, Settings};
 use runtime::{Clock, Context, Locations, Outbox, Room, Store, load_facts};
 use tests::provider::{OnCreate, Reply, ScriptedProvider};
@@ -41,7 +42,8 @@ impl Services {
         let (clock, store, bus, lake) =
             (Clock::seeded(5), Store::in_memory(), Bus::memory(), Arc::new(InMemory::new()));
         let provider = Arc::new(provider) as Arc<dyn Provider>;
-        let providers = Providers::of_map(BTreeMap::from([("sim".to_owned(), provider)]));
+        let caps = Caps { account: NonZeroU64::new(100), ..Caps::default() };
+        let providers = Providers::of_map(BTreeMap::from([("sim".to_owned(), provider)])).with_caps("sim", caps);
         let context = |_| {
             let locations = Locations::in_memory(LocationRules::default(), Arc::clone(&lake) as _);
             Context::of_parts(clock.clone(), Settings::default(), store.clone(), locations, bus.clone()).unwrap()
@@ -239,6 +241,9 @@ async fn after_a_busy_job_the_counters_say_what_its_facts_say() {
         ("batchmill_dispatcher_fences_total", &["\"cleared\""], 1),
         ("batchmill_dispatcher_fences_total", &["\"failed\""], 0),
         ("batchmill_dispatcher_submit_duration_seconds_count", &[], submitted(false)),
+        ("batchmill_dispatcher_cap_limit_batches", &["\"sim\"", "\"account\""], 100),
+        ("batchmill_dispatcher_cap_held_batches", &["\"sim\"", "\"account\""], 4),
+        ("batchmill_dispatcher_cap_waiting_batches", &["\"sim\"", "\"account\""], 0),
         ("batchmill_provider_request_duration_seconds_count", &["\"create\"", "\"ok\""], 5),
         ("batchmill_provider_request_duration_seconds_count", &["\"create\"", "\"failed\""], 2),
         ("batchmill_provider_request_duration_seconds_count", &["\"upload\"", "\"ok\""], 7),

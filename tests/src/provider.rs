@@ -63,6 +63,7 @@ pub struct ScriptedProvider {
     usage: UsageScript,
     status: BatchStatus,
     slow: usize,
+    looks: usize,
     done_when_cancelled: Option<usize>,
     state: Mutex<State>,
 }
@@ -77,6 +78,8 @@ struct State {
     asked: usize,
     listed: usize,
     cancelled: BTreeSet<String>,
+    /// How often each batch was shown.
+    shown: BTreeMap<String, usize>,
     /// The names of uploads, by file.
     names: BTreeMap<String, String>,
 }
@@ -105,6 +108,7 @@ impl ScriptedProvider {
             usage: Box::new(|_, truth| Some(truth)),
             status: BatchStatus::Completed,
             slow: 0,
+            looks: 0,
             done_when_cancelled: None,
             state: Mutex::default(),
         }
@@ -138,6 +142,12 @@ impl ScriptedProvider {
     #[must_use]
     pub fn slow(self, questions: usize) -> Self {
         Self { slow: questions, ..self }
+    }
+
+    /// The same of which each batch runs until it was shown so often.
+    #[must_use]
+    pub fn shown_running(self, looks: usize) -> Self {
+        Self { looks, ..self }
     }
 
     /// The same whose batches can be cancelled while they run, and then have run so many of their rows.
@@ -200,7 +210,8 @@ impl ScriptedProvider {
 
     /// A batch as it is shown: still running while the provider is slow.
     fn shown(&self, state: &State, batch: &ProviderBatch) -> ProviderBatch {
-        if state.asked + state.listed > self.slow || state.cancelled.contains(&batch.id) {
+        let looked = state.shown.get(&batch.id).copied().unwrap_or_default();
+        if (state.asked + state.listed > self.slow && looked > self.looks) || state.cancelled.contains(&batch.id) {
             return batch.clone();
         }
         let raw_status = "in_progress".to_owned();
@@ -353,6 +364,8 @@ impl Provider for ScriptedProvider {
     async fn list_batches(&self, _after: Option<&str>) -> Result<Page> {
         let mut state = self.state();
         state.listed += 1;
+        let all: Vec<String> = state.batches.iter().map(|batch| batch.id.clone()).collect();
+        all.into_iter().for_each(|id| *state.shown.entry(id).or_default() += 1);
         Ok(Page { batches: state.batches.iter().rev().map(|batch| self.shown(&state, batch)).collect(), next: None })
     }
 
@@ -384,6 +397,7 @@ impl Provider for ScriptedProvider {
     async fn get(&self, id: &str) -> Result<ProviderBatch> {
         let mut state = self.state();
         state.asked += 1;
+        *state.shown.entry(id.to_owned()).or_default() += 1;
         let found = state.batches.iter().find(|batch| batch.id == id);
         found.map(|batch| self.shown(&state, batch)).ok_or(Error::NotFound { message: id.to_owned() })
     }

@@ -6,9 +6,11 @@
 //! submission log and on the uploaded file as a fence, never on time.
 //!
 //! - [`decide`]: what the log says is next. Pure.
+//! - [`caps`]: whose batch is sent next where the settings have a cap.
 //! - `submit`: the steps. `fence`: looking for a batch whose create has no recorded outcome. `encode`: the upload's
 //!   bytes.
 
+pub mod caps;
 pub mod config;
 pub mod decide;
 mod encode;
@@ -24,8 +26,9 @@ use providers::{Operation, Providers};
 use requests::{Job, Jobs, Unknown};
 use runtime::{Context, Outbox, Reason, Received, Room, Verdict};
 
+use caps::Caps;
 pub use config::Config;
-use metrics::Metrics;
+use metrics::{CapMetrics, Metrics};
 
 /// The calls that it makes of a provider.
 const CALLS: &[Operation] = &[Operation::Upload, Operation::Create, Operation::ListBatches, Operation::DeleteFile];
@@ -36,6 +39,7 @@ pub struct Dispatcher {
     config: Config,
     metrics: Metrics,
     jobs: Jobs,
+    caps: Caps,
     /// Marks this process's claims.
     epoch: Nonce,
 }
@@ -50,6 +54,7 @@ impl Dispatcher {
         Ok(Self {
             config: context.settings.section("dispatcher")?,
             metrics: Metrics::new(&context.registry, &providers)?,
+            caps: Caps::new(context, &providers, CapMetrics::new(&context.registry)?),
             jobs: Jobs::new(&context.store, providers),
             epoch: context.clock.nonce(),
             context: context.clone(),

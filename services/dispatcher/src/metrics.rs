@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounterVec, Registry};
+use prometheus::{Histogram, IntCounterVec, IntGaugeVec, Registry};
 use providers::Providers;
 use runtime::metrics::{STAGE_SECONDS, Series};
+
+use crate::caps::decide::Cap;
 
 /// The dispatcher's series, all born at 0.
 #[derive(Debug, Clone)]
@@ -132,4 +134,60 @@ impl Metrics {
     pub fn record_submitted(&self, took: Duration) {
         self.submissions.observe(took.as_secs_f64());
     }
+}
+
+/// What the caps of the settings show; born with each cap.
+#[derive(Debug, Clone)]
+pub struct CapMetrics {
+    limit: IntGaugeVec,
+    held: IntGaugeVec,
+    waiting: IntGaugeVec,
+}
+
+impl CapMetrics {
+    /// Registers the series.
+    ///
+    /// # Errors
+    /// When a series of one of these names is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let (series, labels) = (Series::of(registry), ["provider", "cap"]);
+        Ok(Self {
+            limit: series.gauges(
+                "batchmill_dispatcher_cap_limit_batches",
+                "The most batches at a time, from the settings.",
+                &labels,
+            )?,
+            held: series.gauges(
+                "batchmill_dispatcher_cap_held_batches",
+                "Batches that count for the cap, taken on and not collected, as this process last read the facts; it reads when a \
+                 batch waits for a place.",
+                &labels,
+            )?,
+            waiting: series.gauges(
+                "batchmill_dispatcher_cap_waiting_batches",
+                "Batches that wait for a place under the cap in this process.",
+                &labels,
+            )?,
+        })
+    }
+
+    /// A cap of the settings.
+    pub(crate) fn born(&self, cap: &Cap) {
+        self.limit.with_label_values(&labels(cap)).set(gauge(cap.limit));
+        self.record(cap, 0, 0);
+    }
+
+    /// What is held, and what waits.
+    pub(crate) fn record(&self, cap: &Cap, held: u64, waiting: u64) {
+        self.held.with_label_values(&labels(cap)).set(gauge(held));
+        self.waiting.with_label_values(&labels(cap)).set(gauge(waiting));
+    }
+}
+
+fn labels(cap: &Cap) -> [&str; 2] {
+    [&cap.provider, cap.model.as_deref().unwrap_or("account")]
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -9,9 +9,10 @@ use model::facts::SCHEMA;
 use model::{BatchId, BatchRef, SubmissionEntry, SubmissionStep, keys};
 use providers::CreateOutcome;
 use requests::Job;
-use runtime::{Edge, Outbox, PutOnce, Verdict};
+use runtime::{Admission, Edge, Outbox, PutOnce, Verdict};
 
 use crate::Dispatcher;
+use crate::caps::Place;
 use crate::decide::{self, Next, OpenFile, Stop};
 use crate::encode::Encoding;
 use crate::fence::Fence;
@@ -26,6 +27,12 @@ const AFTER_UNKNOWN: Duration = Duration::from_secs(1);
 pub(crate) struct Task<'a> {
     pub(crate) job: &'a Arc<Job>,
     pub(crate) batch: &'a BatchRef,
+}
+
+/// What a batch waited for before it was claimed.
+struct Admitted {
+    _place: Option<Place>,
+    _admission: Admission,
 }
 
 /// How a turn at the log ended.
@@ -68,9 +75,11 @@ impl Dispatcher {
                     Turn::Again
                 }
                 Next::Claim { seq, held, fence, stop } => {
-                    // Before the claim, never after a create: what is claimed must not wait for room.
-                    if stop.is_none() && admission.is_none() {
-                        admission = Some(out.admit(Edge::Submissions, &job.spec.id).await?);
+                    // Before the claim, never after a create: what is perhaps paid for must not wait for room. Nor do retries.
+                    if stop.is_none() && fence.is_none() && batch.id.attempt == 1 && admission.is_none() {
+                        admission = Some(self.admitted(&task, log.is_empty(), out).await?);
+                        // The wait may have been long: whether it is still to be sent is looked up again.
+                        continue;
                     }
                     self.claimed(&task, seq, held, fence, stop, tries).await?
                 }
@@ -80,6 +89,13 @@ impl Dispatcher {
                 Turn::Later(wait) => return Ok(Verdict::Later(self.context.clock.jitter(wait))),
             }
         }
+    }
+
+    /// Waits for a place under the caps, and then for room at the pollers. A batch with a log has its place.
+    async fn admitted(&self, task: &Task<'_>, new: bool, out: &Outbox) -> anyhow::Result<Admitted> {
+        let place = if new { self.caps.place(task.job, task.batch.id, out).await? } else { None };
+        let admission = out.admit(Edge::Submissions, &task.job.spec.id).await?;
+        Ok(Admitted { _place: place, _admission: admission })
     }
 
     /// Steps 1 to 5 of the protocol.

@@ -14,12 +14,14 @@
 //! Deliberately lacking: classes other than B (the trait is shaped for them; [`registry`] refuses them), real-time calls,
 //! and any knowledge of jobs.
 
+pub mod caps;
 pub mod conformance;
 pub mod observe;
 pub mod openai;
 pub mod provider;
 pub mod registry;
 
+pub use caps::{Caps, ModelSettings};
 pub use observe::{CallOutcome, Observer, Operation};
 pub use provider::{
     Answer, BadLine, BatchError, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError,

@@ -1,6 +1,7 @@
 //! From settings to a provider.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use model::{JobSpec, Refusal, RefusalCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::caps::{Caps, ModelSettings};
 use crate::observe::{Observed, Observer};
 use crate::openai::Client;
 use crate::provider::{Class, Provider};
@@ -34,6 +36,12 @@ pub struct ProviderSettings {
     /// How often a batch is looked at.
     #[serde(default)]
     pub poll: PollSchedule,
+    /// The most batches at a time, over all models; none: no cap on the account.
+    #[serde(default)]
+    pub max_batches: Option<NonZeroU64>,
+    /// What is set for single models, by the provider's own names.
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelSettings>,
 }
 
 fn default_connect_timeout_ms() -> u64 {
@@ -55,6 +63,8 @@ impl ProviderSettings {
             connect_timeout_ms: default_connect_timeout_ms(),
             request_timeout_ms: default_request_timeout_ms(),
             poll: PollSchedule::default(),
+            max_batches: None,
+            models: BTreeMap::new(),
         }
     }
 
@@ -147,19 +157,38 @@ pub type ProviderMap = BTreeMap<String, ProviderSettings>;
 #[derive(Debug, Clone, Default)]
 pub struct Providers {
     opened: BTreeMap<String, Result<Arc<dyn Provider>, UnsupportedProvider>>,
+    caps: BTreeMap<String, Caps>,
 }
 
 impl Providers {
     /// Opens all of them. Nothing is sent.
     #[must_use]
     pub fn open(settings: &ProviderMap) -> Self {
-        Self { opened: settings.iter().map(|(name, settings)| (name.clone(), open(name, settings))).collect() }
+        let caps = |settings: &ProviderSettings| Caps::new(settings.max_batches, &settings.models);
+        Self {
+            opened: settings.iter().map(|(name, settings)| (name.clone(), open(name, settings))).collect(),
+            caps: settings.iter().map(|(name, settings)| (name.clone(), caps(settings))).collect(),
+        }
     }
 
     /// These providers, made elsewhere: for tests and simulations.
     #[must_use]
     pub fn of_map(providers: BTreeMap<String, Arc<dyn Provider>>) -> Self {
-        Self { opened: providers.into_iter().map(|(name, provider)| (name, Ok(provider))).collect() }
+        let opened = providers.into_iter().map(|(name, provider)| (name, Ok(provider))).collect();
+        Self { opened, caps: BTreeMap::new() }
+    }
+
+    /// The same with these caps on an account.
+    #[must_use]
+    pub fn with_caps(mut self, name: &str, caps: Caps) -> Self {
+        self.caps.insert(name.to_owned(), caps);
+        self
+    }
+
+    /// The caps of all accounts, by name.
+    #[must_use]
+    pub fn caps(&self) -> &BTreeMap<String, Caps> {
+        &self.caps
     }
 
     /// The same, of whose calls the observer hears.
@@ -172,7 +201,7 @@ impl Providers {
             });
             (name.clone(), opened)
         };
-        Self { opened: self.opened.iter().map(observed).collect() }
+        Self { opened: self.opened.iter().map(observed).collect(), caps: self.caps.clone() }
     }
 
     /// Those that can be used, by name.
@@ -235,6 +264,21 @@ mod tests {
         assert_eq!(settings.poll, PollSchedule { first_ms: 10_000, most_ms: 300_000 });
         assert!(!format!("{settings:?}").contains("sk-canary"));
         assert!(serde_json::from_str::<ProviderSettings>(r#"{"kind":"openai","api_kye":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn caps_are_set_for_an_account_and_for_models_and_none_is_zero() {
+        let text = r#"{"kind":"openai","max_batches":9,"models":{"gpt-4.1":{"max_batches":4},"free":{}}}"#;
+        let providers = Providers::open(&[("p".to_owned(), serde_json::from_str(text).unwrap())].into());
+        let caps = &providers.caps()["p"];
+        assert_eq!(
+            (caps.account.map(NonZeroU64::get), caps.models["gpt-4.1"].get(), caps.models.len()),
+            (Some(9), 4, 1)
+        );
+        for wrong in [r#""max_batches":0"#, r#""models":{"m":{"max_batches":0}}"#, r#""models":{"m":{"max_batch":1}}"#]
+        {
+            assert!(serde_json::from_str::<ProviderSettings>(&format!(r#"{{"kind":"openai",{wrong}}}"#)).is_err());
+        }
     }
 
     #[test]

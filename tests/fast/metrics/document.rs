@@ -9,6 +9,7 @@ use super::{ROOMS, Services, ours};
 
 /// Labels whose values are not ours to list, and what they are.
 const OPEN_LABELS: &[(&str, &str)] = &[
+    ("cap", "`account`, or the model that the cap is for"),
     ("group", "the room's consumer group"),
     ("model", "a model as its provider names it; `other` beyond `metrics.max_label_values`"),
     ("provider", "a provider's name in the settings"),

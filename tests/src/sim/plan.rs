@@ -52,6 +52,8 @@ pub struct Plan {
     pub lossy: bool,
     /// When all topics are lost.
     pub wiped_at: Option<Duration>,
+    /// The most batches at the provider, where there is a cap on the account.
+    pub cap: Option<u64>,
     /// The step at which lives end or stop, where not any.
     pub step: Option<&'static str>,
 }
@@ -78,6 +80,7 @@ impl Plan {
             faults_until,
             lossy,
             wiped_at: (lossy && chance.hits(400)).then(|| chance.duration(500, 600_000)),
+            cap: chance.hits(200).then(|| chance.between(1, 4)),
             step: None,
         }
     }

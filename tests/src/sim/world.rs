@@ -1,6 +1,7 @@
 //! A world: what outlives every process, the processes, and the callers who submit, cancel and replace.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use model::facts::SCHEMA;
 use model::{OpenJob, Team, keys};
 use object_store::PutMode;
 use object_store::path::Path;
-use providers::{Provider, Providers};
+use providers::{Caps, Provider, Providers};
 use runtime::settings::{LocationRules, Settings};
 use runtime::{Clock, Context, Locations, Outbox, Reconcile, Room, Store};
 use tokio_util::sync::CancellationToken;
@@ -336,7 +337,8 @@ impl World {
         context.locations = Locations::in_memory(LocationRules::default(), connect(&self.lake, self.plan.rates.lake));
         context.reconcile = if self.plan.lossy { Reconcile::AtStart } else { Reconcile::Off };
         let provider = SimProvider::new(&self.hub, gate, &self.faults) as Arc<dyn Provider>;
-        let providers = Providers::of_map(BTreeMap::from([("sim".to_owned(), provider)]));
+        let caps = Caps { account: self.plan.cap.and_then(NonZeroU64::new), ..Caps::default() };
+        let providers = Providers::of_map(BTreeMap::from([("sim".to_owned(), provider)])).with_caps("sim", caps);
         let mut rooms: Vec<Arc<dyn Room>> = Vec::new();
         for room in &self.plan.processes[number] {
             rooms.push(match ROOMS[*room] {

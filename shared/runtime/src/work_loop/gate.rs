@@ -4,6 +4,13 @@
 //! it counts what all producers sent. A reading is old at once, so what was granted since counts on top. Who waits is
 //! granted round-robin over jobs.
 //!
+//! A process alone keeps the lag below `high`. Several read the same figure and may each fill what it leaves, so of n processes
+//! each of the n − 1 others may add what there was room for: (n − 1) × (high − low) where a gate opens again, (n − 1) × high at a
+//! start from nothing.
+//!
+//! At the edge to the pollers, batches that are to be tried again count too, though they never wait: each keeps the place that its
+//! last attempt had, so a provider that lets everything expire does not get the retries on top of what was let in meanwhile.
+//!
 //! If the lag can't be read, one emit for each try to read goes through: a trickle, so that a broken reading slows the
 //! pipeline and does not stop it.
 
@@ -56,12 +63,12 @@ impl Edge {
         }
     }
 
-    /// The topic and the room downstream.
-    fn downstream(self) -> (Topic, &'static str) {
+    /// What counts: the events of these topics that these rooms have not finished.
+    fn counted(self) -> &'static [(Topic, &'static str)] {
         match self {
-            Self::Batches => (Topic::Batches, "dispatcher"),
-            Self::Submissions => (Topic::Submissions, "poller"),
-            Self::Results => (Topic::Results, "merger"),
+            Self::Batches => &[(Topic::Batches, "dispatcher")],
+            Self::Submissions => &[(Topic::Submissions, "poller"), (Topic::Retries, "dispatcher")],
+            Self::Results => &[(Topic::Results, "merger")],
         }
     }
 }
@@ -83,7 +90,7 @@ impl Gates {
         shutdown: &CancellationToken,
     ) -> Self {
         let gate = |edge: Edge, marks: Marks| {
-            let (topic, room) = edge.downstream();
+            let counted = edge.counted().iter();
             let in_memory = matches!(bus, Bus::Memory(_));
             let high = marks.high.max(1);
             let low = marks.low.min(high - 1);
@@ -92,8 +99,7 @@ impl Gates {
                 edge,
                 high,
                 low,
-                group: context::group(common, room),
-                topic: topics.name(topic),
+                counted: counted.map(|(topic, room)| (context::group(common, room), topics.name(*topic))).collect(),
                 fresh_for: if in_memory {
                     Duration::ZERO
                 } else {
@@ -135,8 +141,8 @@ pub(super) struct Gate {
     edge: Edge,
     high: u64,
     low: u64,
-    group: String,
-    topic: String,
+    /// Groups and topics whose lags add up.
+    counted: Vec<(String, String)>,
     /// How old a reading may be.
     fresh_for: Duration,
     /// How often a closed gate looks again.
@@ -282,13 +288,13 @@ impl Gate {
         }
         // What is acknowledged before the reading begins is in it; what is on its way may be or not.
         let on_the_way = self.lock().in_flight;
-        let read = self.bus.lag(&self.group, &self.topic).await;
+        let read = self.lag().await;
         let mut state = self.lock();
         state.read_at = Some(self.clock.monotonic());
         match read {
             Ok(lag) => {
-                self.metrics.record_gate_lag(self.edge.name(), lag.exact);
-                state.lag = Some(lag.exact);
+                self.metrics.record_gate_lag(self.edge.name(), lag);
+                state.lag = Some(lag);
                 state.granted = on_the_way;
             }
             Err(error) => {
@@ -298,6 +304,14 @@ impl Gate {
                 state.trickle = 1;
             }
         }
+    }
+
+    async fn lag(&self) -> Result<u64, bus::Error> {
+        let mut sum = 0;
+        for (group, topic) in &self.counted {
+            sum += self.bus.lag(group, topic).await?.exact;
+        }
+        Ok(sum)
     }
 }
 

@@ -93,14 +93,17 @@ impl Outbox {
         if let Some(grant) = gate.try_acquire().await {
             return Ok(grant);
         }
-        if let Some(place) = &self.place {
-            place.give_back();
-        }
-        let grant = gate.acquire(job).await.ok_or(Stopping)?;
-        if let Some(place) = &self.place {
-            place.take_again().await;
-        }
-        Ok(grant)
+        self.aside(gate.acquire(job)).await.ok_or(Stopping)
+    }
+
+    /// Waits for what is not the handler's own work: until it is there the handler gives its running place back, so that others
+    /// run.
+    pub async fn aside<T>(&self, waiting: impl Future<Output = T>) -> T {
+        let Some(place) = &self.place else { return waiting.await };
+        place.give_back();
+        let come = waiting.await;
+        place.take_again().await;
+        come
     }
 
     fn outgoing(&self, event: &Event, team: &Team, sending: &Sending) -> anyhow::Result<bus::Outgoing> {
