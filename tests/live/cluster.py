@@ -10,6 +10,7 @@ import oracle
 import rescue
 import settings
 import tables
+import traces
 from checks import Chain, Wrong, expect
 from servers import Process, free_port, http_ok, listens, wait_until
 
@@ -212,6 +213,7 @@ def run(checks, folder, kafka, s3):
             check(f"cluster: {job} is right ({table}, {form})", lambda job=job: job_is_right(cluster, job, *asked[job]))
         check("cluster: status", status, cluster)
         check("cluster: admin ports", metrics, cluster)
+        check("cluster: trace contexts in headers and logs", traces.headers_and_logs, cluster, list(JOBS))
         check("cluster: SIGTERM ends each with 0", stop, cluster)
         if not chain.broken:
             rescue.cluster(checks, cluster)

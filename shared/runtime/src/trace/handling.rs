@@ -116,9 +116,9 @@ impl Handling {
 
     /// What an event that is emitted now says of its trace: the span that sends it, and the one with which it all began.
     pub(crate) fn outgoing(&self) -> (TraceContext, TraceContext) {
-        let own = TraceContext::from(self.context);
-        let first = self.origins.first.clone().unwrap_or_else(|| own.clone());
-        (own, first)
+        // A job that came without a trace began when it was first taken.
+        let root = TraceParent { span: self.parent.unwrap_or(self.context.span), ..self.context };
+        (self.context.into(), self.origins.first.clone().unwrap_or_else(|| root.into()))
     }
 
     /// Notes how it ended, and why it failed if it did.
