@@ -23,7 +23,6 @@ from servers import Process, Unready, free_port, listens, wait_until
 # Topic: the rooms that read it.
 TOPICS = {"jobs": ["splitter"], "batches": ["dispatcher"], "retries": ["dispatcher"], "submissions": ["poller"],
           "results": ["merger"], "status": []}
-PARTITIONS = 2
 SESSION_MS = 2000
 READY_SECONDS = 60
 
@@ -96,6 +95,8 @@ class Job:
 class Fleet:
     """Topics, a store prefix, a simulator, and the processes."""
 
+    partitions = 2  # of each topic: many fleets share one small broker
+
     def __init__(self, name, folder, kafka, s3):
         self.name, self.folder, self.kafka, self.s3 = name, Path(folder) / name, kafka, s3
         self.folder.mkdir(parents=True)
@@ -106,9 +107,9 @@ class Fleet:
     # ------------------------------------------------------------------------------------------- processes
 
     def topics(self):
-        """Creates the topics: with two partitions, since many fleets share one small broker."""
+        """Creates the topics."""
         from confluent_kafka.admin import NewTopic
-        wanted = [NewTopic(self.topic(topic), PARTITIONS, 1) for topic in TOPICS]
+        wanted = [NewTopic(self.topic(topic), self.partitions, 1) for topic in TOPICS]
         for done in self.admin().create_topics(wanted).values():
             done.result(60)
 
@@ -124,7 +125,7 @@ class Fleet:
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
         from confluent_kafka.admin import OffsetSpec
         places = [TopicPartition(self.topic(topic), partition) for topic, readers in TOPICS.items() if room in readers
-                  for partition in range(PARTITIONS)]
+                  for partition in range(self.partitions)]
         group = ConsumerGroupTopicPartitions(f"{self.name}-{room}", places)
         ends = self.admin().list_offsets({place: OffsetSpec.latest() for place in places})
         committed = self.admin().list_consumer_group_offsets([group])[group.group_id].result(20).topic_partitions
@@ -159,8 +160,8 @@ class Fleet:
         with urllib.request.urlopen(request, timeout=10) as reply:
             expect(reply.status in (200, 204), f"PUT /faults was answered with {reply.status}")
 
-    def start(self, room, crash_at=None, reconcile_seconds=3600):
-        """Starts a process of a room, with a crash point or without. It is not waited for."""
+    def start(self, room, crash_at=None, reconcile_seconds=3600, flags=()):
+        """Starts a process of a room, with a crash point or without, with more flags or without. It is not waited for."""
         self.started[room] += 1
         name, port = f"{room}-{self.started[room]}", free_port()
         template = Template((Path(__file__).parent / "fleet.toml.in").read_text(encoding="utf-8"))
@@ -171,15 +172,14 @@ class Fleet:
             simulator=f"http://127.0.0.1:{self.simulator_port}", admin_port=port,
             scratch=self.folder / f"scratch-{name}"), encoding="utf-8")
         env = {**self.environment, "BATCHMILL_CRASH_AT": crash_at} if crash_at else self.environment
-        service = Service(room, name, settings.room_words(settings.binary(), room, config),
+        service = Service(room, name, [*settings.room_words(settings.binary(), room, config), *flags],
                           self.folder / f"{name}.log", env, port)
         self.services.append(service)
         return service
 
-    @staticmethod
-    def partitions_of(room):
+    def partitions_of(self, room):
         """How many partitions a room reads."""
-        return PARTITIONS * sum(room in readers for readers in TOPICS.values())
+        return self.partitions * sum(room in readers for readers in TOPICS.values())
 
     def joined(self, service, since=None, all_of_them=True):
         """Waits until a process has its partitions: all that its room reads, or some."""

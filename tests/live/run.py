@@ -9,6 +9,8 @@ laptop   `batchmill run`: public tables, kills, bad input                     (n
 cluster  four services as processes on a real Kafka and a real S3
 rust     the Rust tests against the same servers (`cargo test --test live`)
 crash    a part of the crash matrix; with --all the whole of it, with --only POINT its cells: see crash.py
+load     a slow provider, a slow room, a large job beside a small one, processes that come and go, each asserted from
+         Prometheus; only when named. load-full: the same with larger figures. --picture FILE draws the first as SVG
 campaign two minutes of kills on Kafka and S3 of its own; `campaign.py` is the same for longer
 compose  what compose/ would run, as processes: its commands, settings, health checks and Prometheus; only when named
 tls      four services on a Kafka over TLS with a password; only when named, since it needs a build with `--features tls`:
@@ -36,6 +38,7 @@ import cluster  # noqa: E402
 import compose  # noqa: E402
 import crash  # noqa: E402
 import laptop  # noqa: E402
+import load  # noqa: E402
 import rescue  # noqa: E402
 import settings  # noqa: E402
 import tls  # noqa: E402
@@ -43,7 +46,7 @@ from checks import Checks, Wrong  # noqa: E402
 from servers import S3, Kafka  # noqa: E402
 
 STAGES = ["laptop", "cluster", "rust", "crash", "campaign"]
-ONLY_NAMED = ["compose", "tls"]
+ONLY_NAMED = ["compose", "load", "load-full", "tls"]
 
 
 def rust(checks, kafka, s3):
@@ -81,6 +84,12 @@ def over_tls(checks, folder):
         tls.run(checks, folder / "services", kafka, s3)
 
 
+def under_load(checks, folder, size, picture_file):
+    """The stage with servers of its own."""
+    with S3(folder, settings.BUCKET) as s3, Kafka(folder) as kafka:
+        load.run(checks, folder / "services", kafka, s3, size, picture_file)
+
+
 def main():
     """The command."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -89,6 +98,7 @@ def main():
     arguments.add_argument("--keep", action="store_true", help="keep the working folder")
     arguments.add_argument("--all", action="store_true", help="crash: the whole matrix")
     arguments.add_argument("--only", metavar="POINT", help="crash: the cells of this point, or those that begin so")
+    arguments.add_argument("--picture", metavar="FILE", help="load: draw the slow provider's time series as SVG")
     options = arguments.parse_args()
     stages = options.stages or STAGES
     if unknown := [stage for stage in stages if stage not in STAGES + ONLY_NAMED]:
@@ -107,6 +117,9 @@ def main():
             checks.run("servers: Kafka and S3", with_servers, checks, stages, folder, cells)
         if "tls" in stages:
             checks.run("servers: Kafka over TLS and S3", over_tls, checks, folder / "tls")
+        for stage, size in (("load", load.SMALL), ("load-full", load.LARGE)):
+            if stage in stages:
+                checks.run(f"{stage}: Kafka, S3 and Prometheus", under_load, checks, folder / stage, size, options.picture)
         if "compose" in stages:
             checks.run("compose: services as processes", compose.run, checks, folder / "compose")
         if "campaign" in stages:

@@ -129,6 +129,7 @@ async fn version() -> &'static str {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use events::Topic;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
@@ -178,12 +179,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_stands_still_is_not_alive() {
         let context = context("");
-        context.health.beat("splitter", &context.clock);
+        context.health.beat(("splitter", Topic::Jobs), &context.clock);
         context.clock.sleep(Duration::from_secs(29)).await;
         assert_eq!(context.health.stuck(&context.clock), None);
         context.clock.sleep(Duration::from_secs(2)).await;
         assert_eq!(context.health.stuck(&context.clock).unwrap().0, "splitter");
-        context.health.ended("splitter");
+        context.health.ended(("splitter", Topic::Jobs));
         assert_eq!(context.health.stuck(&context.clock), None);
     }
 }

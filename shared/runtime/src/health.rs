@@ -5,27 +5,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use events::Topic;
+
 use crate::clock::Clock;
 
 /// A loop that has not gone round for so long counts as dead.
 pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(30);
 
+/// A loop: its room and its topic.
+type Which = (&'static str, Topic);
+
 /// The loops' pulse.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    beats: Mutex<BTreeMap<&'static str, Duration>>,
+    beats: Mutex<BTreeMap<Which, Duration>>,
     draining: AtomicBool,
 }
 
 impl Health {
     /// A room's loop went round.
-    pub(crate) fn beat(&self, room: &'static str, clock: &Clock) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(room, clock.monotonic());
+    pub(crate) fn beat(&self, which: Which, clock: &Clock) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(which, clock.monotonic());
     }
 
     /// A room's loop ended, as it should.
-    pub(crate) fn ended(&self, room: &'static str) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).remove(room);
+    pub(crate) fn ended(&self, which: Which) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).remove(&which);
     }
 
     /// From now on nothing new is taken.
@@ -41,6 +46,6 @@ impl Health {
     pub(crate) fn stuck(&self, clock: &Clock) -> Option<(&'static str, Duration)> {
         let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |beat: &Duration| clock.monotonic().saturating_sub(*beat);
-        beats.iter().map(|(room, beat)| (*room, since(beat))).find(|(_, silence)| *silence > ALIVE_FOR)
+        beats.iter().map(|((room, _), beat)| (*room, since(beat))).find(|(_, silence)| *silence > ALIVE_FOR)
     }
 }

@@ -150,8 +150,9 @@ pub fn stop_on_signals(shutdown: &CancellationToken) -> anyhow::Result<()> {
 pub async fn run_rooms(context: Context, rooms: Vec<Arc<dyn Room>>) -> anyhow::Result<()> {
     let mut loops = JoinSet::new();
     // All join before any runs: on the memory bus a group that comes later misses what was sent before.
-    let join = |room: &Arc<dyn Room>| Loop::join(&context, Arc::clone(room));
-    let joined = rooms.iter().map(join).collect::<anyhow::Result<Vec<_>>>()?;
+    let parts = rooms.iter().flat_map(|room| room.topics().into_iter().map(move |topic| (room, topic)));
+    let join = |(room, topic): (&Arc<dyn Room>, _)| Loop::join(&context, Arc::clone(room), topic);
+    let joined = parts.map(join).collect::<anyhow::Result<Vec<_>>>()?;
     for one in joined {
         loops.spawn(one.run());
     }

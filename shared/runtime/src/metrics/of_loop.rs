@@ -215,7 +215,8 @@ impl GateMetrics {
             )?,
             lag: gauges(
                 "batchmill_gate_lag_events",
-                "Exact lag of the stage after the edge as this process last read it; it reads when it has something to emit.",
+                "Exact lag of the stage after the edge as this process last read it, for submissions with the batches that wait \
+                 to be tried again; it reads when it has something to emit.",
             )?,
             high: gauges("batchmill_gate_high_events", "The lag at which the gate closes, from the settings.")?,
             low: gauges("batchmill_gate_low_events", "The lag at which it opens again, from the settings.")?,

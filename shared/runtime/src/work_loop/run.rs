@@ -1,10 +1,14 @@
-//! The task that owns a room's consumer.
+//! The task that owns a consumer of a room: one for each of its topics.
+//!
+//! They are members of one group, each of one topic alone. A member of several topics is dealt so many partitions, whichever they
+//! are: of two dispatchers one got all of `batches` and the other all of `retries`, and a second one was of no use.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bus::{Consumer, Delivery, Polled, Record};
+use events::Topic;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -32,6 +36,7 @@ const UNKNOWN_TOPIC: &str = "unknown_topic";
 pub(crate) struct Loop {
     context: Context,
     room: Arc<dyn Room>,
+    topic: Topic,
     group: String,
     consumer: Consumer,
     topics: Vec<TopicState>,
@@ -49,22 +54,24 @@ struct TopicState {
 }
 
 impl Loop {
-    /// Joins the room's consumer group. Records follow once it runs.
-    pub(crate) fn join(context: &Context, room: Arc<dyn Room>) -> anyhow::Result<Self> {
+    /// Joins the room's consumer group for one of its topics, which is several where teams have their own. Records follow once it
+    /// runs.
+    pub(crate) fn join(context: &Context, room: Arc<dyn Room>, topic: Topic) -> anyhow::Result<Self> {
         let group = context.group(room.name());
-        let names: Vec<String> = room.topics().into_iter().flat_map(|topic| context.topic_names(topic)).collect();
+        let names: Vec<String> = context.topic_names(topic);
         let consumer = context.bus.consumer(&group, &names).with_context(|| format!("consumer group {group}"))?;
-        for topic in &names {
+        for name in &names {
             let reasons =
                 events::Poison::CODES.iter().chain(room.reasons()).chain(&[UNEXPECTED, PANICKED, UNKNOWN_TOPIC]);
-            context.metrics.born(At { room: room.name(), topic, group: &group }, reasons.copied());
+            context.metrics.born(At { room: room.name(), topic: name, group: &group }, reasons.copied());
         }
-        context.health.beat(room.name(), &context.clock);
+        context.health.beat((room.name(), topic), &context.clock);
         let places = || Arc::new(Semaphore::new(context.common.work_loop.max_running.max(1)));
         let topics = names.into_iter().map(|name| TopicState { name, places: places(), paused: false }).collect();
         Ok(Self {
             context: context.clone(),
             room,
+            topic,
             group,
             consumer,
             topics,
@@ -85,7 +92,7 @@ impl Loop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shutdown = self.context.shutdown.clone();
         loop {
-            self.context.health.beat(self.room.name(), &self.context.clock);
+            self.context.health.beat((self.room.name(), self.topic), &self.context.clock);
             self.table.wake(Instant::now());
             self.start_ready();
             self.pause_or_resume()?;
@@ -373,7 +380,7 @@ impl Loop {
         }
         let flushed = self.context.bus.flush().await;
         let closed = self.consumer.close().await;
-        self.context.health.ended(self.room.name());
+        self.context.health.ended((self.room.name(), self.topic));
         for left in [flushed, closed] {
             if let Err(error) = &left {
                 self.context.bus_metrics.record_error(BusOperation::Leave, error);

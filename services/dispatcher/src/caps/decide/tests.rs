@@ -75,34 +75,52 @@ fn caps() -> impl Strategy<Value = Vec<Cap>> {
 struct World {
     caps: Vec<Cap>,
     most: usize,
-    /// Of each job its model, its batches, and which of them have a log and which are collected.
-    jobs: Vec<(String, u64, BTreeSet<u64>, BTreeSet<u64>)>,
+    jobs: Vec<Batches>,
     dispatchers: Vec<Dispatcher>,
+}
+
+/// A job's batches.
+struct Batches {
+    model: String,
+    all: u64,
+    /// Those with a log.
+    logged: BTreeSet<u64>,
+    collected: BTreeSet<u64>,
+}
+
+impl Batches {
+    fn held(&self) -> u64 {
+        self.logged.difference(&self.collected).count() as u64
+    }
+}
+
+/// What a dispatcher read.
+struct Seen {
+    jobs: BTreeMap<JobId, Standing>,
+    logged: Vec<BTreeSet<u64>>,
 }
 
 #[derive(Default)]
 struct Dispatcher {
-    /// What it read, with its own places at that time, until it acts on it.
-    read: Option<(BTreeMap<JobId, Standing>, Vec<BTreeSet<u64>>)>,
+    /// What it read, until it acts on it.
+    read: Option<Seen>,
     /// Its places that are not submitted: job, batch.
     ours: BTreeSet<(usize, u64)>,
 }
 
 impl World {
     fn read(&mut self, dispatcher: usize) {
-        let standing = |(model, all, logged, collected): &(String, u64, BTreeSet<u64>, BTreeSet<u64>)| {
-            job(model, logged.difference(collected).count() as u64, all - logged.len() as u64)
-        };
-        let read = self.jobs.iter().enumerate().map(|(n, of)| (id(n), standing(of))).collect();
-        let logged = self.jobs.iter().map(|(_, _, logged, _)| logged.clone()).collect();
-        self.dispatchers[dispatcher].read = Some((read, logged));
+        let standing = |of: &Batches| job(&of.model, of.held(), of.all - of.logged.len() as u64);
+        let jobs = self.jobs.iter().enumerate().map(|(n, of)| (id(n), standing(of))).collect();
+        let logged = self.jobs.iter().map(|of| of.logged.clone()).collect();
+        self.dispatchers[dispatcher].read = Some(Seen { jobs, logged });
     }
 
     /// Lets in what the last reading allows, of the batches that are this dispatcher's.
     fn act(&mut self, dispatcher: usize) {
         let count = self.dispatchers.len();
         let Dispatcher { read, ours } = &mut self.dispatchers[dispatcher];
-        let Some((mut standings, logged)) = read.take() else { return };
+        let Some(Seen { jobs: mut standings, logged }) = read.take() else { return };
         for (job, _) in ours.iter().filter(|(job, batch)| !logged[*job].contains(batch)) {
             let standing = standings.get_mut(&id(job)).unwrap();
             standing.held += 1;
@@ -110,10 +128,9 @@ impl World {
         }
         let mine = |batch: &u64| (*batch as usize) % count == dispatcher;
         let mut asking: BTreeMap<JobId, VecDeque<u64>> = BTreeMap::new();
-        for (n, (_, all, logged, _)) in self.jobs.iter().enumerate() {
-            let batches =
-                (0..*all).filter(mine).filter(|batch| !logged.contains(batch) && !ours.contains(&(n, *batch)));
-            asking.insert(id(n), batches.collect());
+        for (n, of) in self.jobs.iter().enumerate() {
+            let new = |batch: &u64| !of.logged.contains(batch) && !ours.contains(&(n, *batch));
+            asking.insert(id(n), (0..of.all).filter(mine).filter(new).collect());
         }
         let most = self.most - ours.len();
         for job in grants(&self.caps, &mut standings, asking.clone(), most) {
@@ -125,28 +142,25 @@ impl World {
     /// A place becomes a log entry, and a little later is no more counted as our own.
     fn submit(&mut self, dispatcher: usize) {
         if let Some((job, batch)) = self.dispatchers[dispatcher].ours.pop_first() {
-            self.jobs[job].2.insert(batch);
+            self.jobs[job].logged.insert(batch);
             // What was read before that is of no use any more: the real one takes its own places from before along.
             self.dispatchers[dispatcher].read = None;
         }
     }
 
     fn collect(&mut self, job: usize) {
-        let (_, _, logged, collected) = &mut self.jobs[job];
-        let next = logged.difference(collected).next().copied();
-        collected.extend(next);
+        let of = &mut self.jobs[job];
+        let next = of.logged.difference(&of.collected).next().copied();
+        of.collected.extend(next);
     }
 
     fn is_over(&self) -> bool {
-        self.jobs.iter().all(|(_, all, _, collected)| *all == collected.len() as u64)
+        self.jobs.iter().all(|of| of.all == of.collected.len() as u64)
     }
 
     fn held(&self, cap: &Cap) -> u64 {
-        let of = |(model, _, logged, collected): &(String, u64, BTreeSet<u64>, BTreeSet<u64>)| {
-            let counts = cap.model.as_ref().is_none_or(|capped| capped == model);
-            if counts { logged.difference(collected).count() as u64 } else { 0 }
-        };
-        self.jobs.iter().map(of).sum()
+        let counts = |of: &&Batches| cap.model.as_ref().is_none_or(|model| *model == of.model);
+        self.jobs.iter().filter(counts).map(Batches::held).sum()
     }
 }
 
@@ -190,7 +204,10 @@ proptest! {
         models in prop::collection::vec((prop::sample::select(vec!["x", "y"]), 1_u64..30), 1..4),
         steps in prop::collection::vec((0_usize..8, 0_usize..4), 1..300),
     ) {
-        let jobs = models.into_iter().map(|(model, all)| (model.to_owned(), all, BTreeSet::new(), BTreeSet::new()));
+        let new = |(model, all): (&str, u64)| Batches {
+            model: model.to_owned(), all, logged: BTreeSet::new(), collected: BTreeSet::new(),
+        };
+        let jobs = models.into_iter().map(new);
         let dispatchers = (0..count).map(|_| Dispatcher::default()).collect();
         let mut world = World { caps, most, jobs: jobs.collect(), dispatchers };
         for (step, who) in steps {
