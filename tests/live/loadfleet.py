@@ -4,6 +4,7 @@ import json
 import threading
 import time
 
+import settings
 from checks import expect
 from fleet import TOPICS, Fleet, Job
 from latency import Distance
@@ -35,21 +36,25 @@ class LoadFleet(Fleet):
 
     def launch(self, room, count=1):
         """Starts processes of a room and waits until each has partitions and is looked at."""
+        return self._ready([self._start(room) for _ in range(count)])
+
+    def rooms(self):
+        """One process of each room; by room."""
+        return {service.room: service for service in self._ready([self._start(room) for room in settings.ROOMS])}
+
+    def _start(self, room):
         flags = dict(self.flags)
         if room in self.distances:
             flags["providers.sim.base_url"] = f"http://127.0.0.1:{self.distances[room].port}/v1"
-        words = [word for key, value in flags.items() for word in ("--set", f"{key}={value}")]
-        services = [self.start(room, flags=words) for _ in range(count)]
-        for service in services:
-            self.watch.add(self.name, service)
+        service = self.start(room, flags=[word for key, value in flags.items() for word in ("--set", f"{key}={value}")])
+        self.watch.add(self.name, service)
+        return service
+
+    def _ready(self, services):
         for service in services:
             self.joined(service, all_of_them=False)
         self.watch.sees(self.name, [service.name for service in services])
         return services
-
-    def rooms(self):
-        """One process of each room; by room."""
-        return {room: self.launch(room)[0] for room in ("splitter", "dispatcher", "poller", "merger")}
 
     def shared(self, room, members):
         """Waits until each topic that a room reads is shared by so many members of its group."""
