@@ -118,7 +118,12 @@ impl Template {
     /// [`TemplateError::Invalid`] for what is wrong with the template by itself, [`TemplateError::UnknownColumn`] for a name
     /// that is neither a column nor anything else.
     pub fn compile(request: &Request, columns: &[String]) -> Result<Self, TemplateError> {
-        Self::compile_with(request, columns, false)
+        // The engine computes what is constant when it compiles, and panics on some of it.
+        let compile = || Self::compile_with(request, columns, false);
+        catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|_| {
+            let message = "the template engine fails on it while it computes what has no column in it".to_owned();
+            Err(TemplateError::Invalid { message, line: None })
+        })
     }
 
     fn compile_with(request: &Request, columns: &[String], always_full: bool) -> Result<Self, TemplateError> {
