@@ -8,6 +8,7 @@ Prometheus's data stays in the printed folder; the last line says how to look at
 does the same and goes away.
 """
 
+import argparse
 import re
 import shutil
 import sys
@@ -70,6 +71,7 @@ def conserved(prometheus):
 
 def main():
     """The command."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     import compose
     folder = Path(tempfile.mkdtemp(prefix="batchmill-observe-"))
     stack = compose.Stack(folder / "stack")

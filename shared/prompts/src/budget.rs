@@ -14,6 +14,7 @@
 //! every filter could reach.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
@@ -100,10 +101,12 @@ pub(crate) fn built(value: Value) -> Result<Value, Error> {
     }
     match value.kind() {
         ValueKind::Iterable if is_none(&value) => Ok(value),
-        ValueKind::Iterable => {
-            let items = items(&value)?;
-            Ok(Value::make_object_iterable(items, |items| Box::new(items.iter().cloned())))
-        }
+        // The engine panics when it walks through some empty views (`[][::-1]`, 3.0.5): whoever looks into one shall meet that, and
+        // nobody else.
+        ValueKind::Iterable => match catch_unwind(AssertUnwindSafe(|| items(&value))) {
+            Ok(items) => Ok(Value::make_object_iterable(items?, |items| Box::new(items.iter().cloned()))),
+            Err(_) => Ok(value),
+        },
         ValueKind::Seq if is_of_type(&value, "MergeSeq") => Ok(Value::from(items(&value)?)),
         ValueKind::Seq | ValueKind::Map => {
             if !is_namespace(&value) {
