@@ -32,20 +32,11 @@ def ask(prometheus):
     panels = [(place, queries.filled_in(text)) for place, text in queries.panel_queries()]
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"] if rule["type"] == "alerting"]
     expect(rules, "Prometheus has no alerts")
-    existing = set(prometheus.get("label/__name__/values"))
     named = {metric for _, text in panels for metric, _ in queries.selectors(text)}
     named |= {metric for rule in rules for metric, _ in queries.selectors(rule["query"])}
-    expect(named <= existing, f"no such metrics: {sorted(named - existing)}")
-    missing = list(panels)
-
-    def all_found():
-        missing[:] = [(place, text) for place, text in missing if not prometheus.query(text)]
-        return not missing
-    try:
-        wait_until(all_found, "queries without data", PATIENCE, every=1)
-    except Exception as error:
-        lines = "\n".join(f"{place}: {text}" for place, text in missing)
-        raise type(error)(f"{error}:\n{lines}") from None
+    # A series of a model is born when a service meets it, and Prometheus sees it at its next look.
+    await_none(lambda: sorted(named - set(prometheus.get("label/__name__/values"))), "metrics that do not exist")
+    await_none(lambda: [f"{place}: {text}" for place, text in panels if not prometheus.query(text)], "queries without data")
     for rule in rules:
         expect(rule["health"] != "err", f"{rule['name']}: {rule.get('lastError')}")
         prometheus.query(rule["query"])
@@ -58,6 +49,19 @@ def ask(prometheus):
     print(f"     {len(panels)} queries of {sum(len(board['panels']) for board in queries.dashboards())} panels and "
           f"{len(rules)} alerts found their data", flush=True)
     return len(panels), len(rules)
+
+
+def await_none(left, what):
+    """Waits until nothing is left; else names what is."""
+    found = []
+
+    def none_is_left():
+        found[:] = left()
+        return not found
+    try:
+        wait_until(none_is_left, what, PATIENCE, every=1)
+    except Exception as error:
+        raise type(error)("\n".join([f"{error}:", *found])) from None
 
 
 def conserved(prometheus):
