@@ -55,8 +55,8 @@ async fn failed_rows_come_back_as_they_were_and_are_answered_when_they_are_run_a
     assert_eq!((end.counts.answered, end.counts.failed_rows()), (2, 3));
     assert_eq!(text(&mill, FAILED).await, failed);
     let named = end.failed_rows.unwrap();
-    let (bytes, sha256) = (failed.len() as u64, model::digest::sha256_hex(failed.as_bytes()));
-    assert_eq!((named.uri.as_str(), named.bytes, named.sha256), (FAILED, bytes, sha256));
+    let (bytes, checksum) = (failed.len() as u64, model::digest::Checksum::of(failed.as_bytes()));
+    assert_eq!((named.uri.as_str(), named.bytes, named.checksum), (FAILED, bytes, checksum));
 
     mended.store(true, Ordering::Relaxed);
     let again = again(&spec);

@@ -168,7 +168,7 @@ async fn busy() -> (Services, JobFacts, EndFact) {
             id: BatchId { number: 1, attempt: 1 },
             nonce: Nonce::from_bits(1),
             first_row: 0,
-            data: DataRef { key: "x".to_owned(), sha256: "0".repeat(64), bytes: 1, rows: 1 },
+            data: DataRef { key: "x".to_owned(), checksum: model::digest::Checksum::of(b""), bytes: 1, rows: 1 },
             send_rows: 1,
             send_bytes: 1,
         },

@@ -48,8 +48,8 @@ async fn a_table_in_many_batches_comes_back_whole_in_order_with_its_answers() {
     assert_eq!(output(&mill).await, expected);
     let written = end.output.unwrap();
     assert_eq!(
-        (written.bytes as usize, written.sha256),
-        (expected.len(), model::digest::sha256_hex(expected.as_bytes()))
+        (written.bytes as usize, written.checksum),
+        (expected.len(), model::digest::Checksum::of(expected.as_bytes()))
     );
     assert_eq!(mill.provider().paid().len(), 60);
 }

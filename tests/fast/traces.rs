@@ -213,7 +213,10 @@ async fn a_collector_that_is_away_or_never_answers_changes_nothing() {
         let (world, end) = job(&settings).await;
         stop(world).await;
         assert_eq!((&end.counts, &end.tokens, end.attempts), (&plain.counts, &plain.tokens, plain.attempts), "{url}");
-        assert_eq!(end.output.map(|output| output.sha256), plain.output.as_ref().map(|output| output.sha256.clone()));
+        assert_eq!(
+            end.output.map(|output| output.checksum),
+            plain.output.as_ref().map(|output| output.checksum.clone())
+        );
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a> FailedRows<'a> {
         object.write(last).await?;
         let written = object.finish().await?;
         let uri = self.location.uri().to_owned();
-        Ok(Some(OutputRef { uri, bytes: written.bytes, sha256: written.sha256 }))
+        Ok(Some(OutputRef { uri, bytes: written.bytes, checksum: written.checksum }))
     }
 
     /// Gives the file up.

@@ -82,7 +82,7 @@ impl Merger {
         faults::crash_point!(MergerWritten);
         let written = object.finish().await?;
         self.metrics.record_merge(self.context.clock.monotonic().saturating_sub(began));
-        let output = OutputRef { uri: job.spec.output.uri.clone(), bytes: written.bytes, sha256: written.sha256 };
+        let output = OutputRef { uri: job.spec.output.uri.clone(), bytes: written.bytes, checksum: written.checksum };
         Ok(End {
             batches: u32::try_from(batches.len())?,
             attempts: u32::try_from(attempts.iter().map(Vec::len).sum::<usize>())?,

@@ -152,7 +152,7 @@ impl Poller {
         );
         result_object.write(walk.results.finish()?).await?;
         let written = result_object.finish().await?;
-        let data = DataRef { key: result_key, sha256: written.sha256, bytes: written.bytes, rows: written_rows };
+        let data = DataRef { key: result_key, checksum: written.checksum, bytes: written.bytes, rows: written_rows };
         let fact = ResultFact {
             schema: SCHEMA,
             nonce,
@@ -352,7 +352,7 @@ impl Next {
         let (encoded, meta) = self.writer.finish(end, self.rows, self.send_bytes)?;
         object.write(encoded).await?;
         let written = object.finish().await?;
-        let data = DataRef { key, sha256: written.sha256, bytes: written.bytes, rows: meta.rows };
+        let data = DataRef { key, checksum: written.checksum, bytes: written.bytes, rows: meta.rows };
         Ok(BatchRef { id, nonce, first_row: self.first_row, data, send_rows: self.rows, send_bytes: self.send_bytes })
     }
 }

@@ -223,7 +223,7 @@ impl Cut<'_> {
         faults::crash_point!(SplitterStored);
         tracing::info!(job = %spec.id, batch = %id, rows = meta.rows, bytes = written.bytes, "batch is stored");
         self.metrics.record_batch(meta.rows, filled.send_rows);
-        let data = DataRef { key, sha256: written.sha256, bytes: written.bytes, rows: meta.rows };
+        let data = DataRef { key, checksum: written.checksum, bytes: written.bytes, rows: meta.rows };
         let (send_rows, send_bytes) = (filled.send_rows, filled.send_bytes);
         self.batches.push(BatchRef { id, nonce, first_row, data, send_rows, send_bytes });
         Ok(())

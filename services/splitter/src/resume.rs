@@ -1,7 +1,7 @@
 //! What an earlier split of the same job left: batch data that is durable but that no plan names yet.
 
 use anyhow::Context as _;
-use model::digest::Sha256Hex;
+use model::digest::Checksummer;
 use model::{BatchRef, DataRef, JobId, keys};
 use runtime::store::Listed;
 use tables::Position;
@@ -63,7 +63,7 @@ impl Splitter {
     /// The reference to a batch that was left; its digest is made from its bytes as they are now.
     pub(crate) async fn adopt(&self, job: &JobId, left: &Left<Object>) -> Result<BatchRef, Stop> {
         let Object { meta, key, bytes, .. } = &left.object;
-        let mut digest = Sha256Hex::default();
+        let mut digest = Checksummer::default();
         let mut at = 0;
         while at < *bytes {
             let end = (at + PIECE_BYTES).min(*bytes);
@@ -72,7 +72,7 @@ impl Splitter {
             at = end;
         }
         tracing::info!(job = %job, batch = %meta.id, rows = meta.rows, "batch of an earlier split is taken over");
-        let data = DataRef { key: key.clone(), sha256: digest.finish(), bytes: *bytes, rows: meta.rows };
+        let data = DataRef { key: key.clone(), checksum: digest.finish(), bytes: *bytes, rows: meta.rows };
         let (id, nonce) = (meta.id, meta.nonce.clone());
         Ok(BatchRef {
             id,

@@ -110,6 +110,16 @@ fn batch(attempt: u32) -> Value {
     })
 }
 
+/// The same batch as it is written since data objects are checked with BLAKE3.
+fn summed_by_blake3() -> Value {
+    let mut batch = batch(1);
+    let data = batch["data"].as_object_mut().unwrap();
+    data.remove("sha256");
+    let abc = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
+    data.insert("blake3".to_owned(), abc.into());
+    batch
+}
+
 /// The examples: file name, kind, topic, record key, data.
 fn examples() -> Vec<(&'static str, Kind, Topic, &'static str, Value)> {
     let tokens = json!({"input": 1_200_000, "cached": 200_000, "output": 900_000, "reasoning": 0});
@@ -214,6 +224,13 @@ fn examples() -> Vec<(&'static str, Kind, Topic, &'static str, Value)> {
                 "counts": {"rows": 0, "answered": 0}, "tokens": zero,
                 "refusal": {"code": "unknown_column", "message": "the template names the column \"titel\"; the input has: sku, title"},
             })),
+        ),
+        (
+            "batch.ready.v1-blake3",
+            Kind::BatchReady,
+            Topic::Batches,
+            key,
+            json!({"job": job, "batch": summed_by_blake3()}),
         ),
     ]
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Checksum;
 use crate::ids::{BatchId, JobId, Nonce, Team};
 use crate::outcome::{Counts, FailureKind, Tokens};
 use crate::price::{Cost, JobCost, Pricing};
@@ -30,8 +31,9 @@ pub const SCHEMA: u32 = 1;
 pub struct DataRef {
     /// Its key in the store.
     pub key: String,
-    /// Lower-case hex SHA-256 of its bytes.
-    pub sha256: String,
+    /// What its bytes must come to.
+    #[serde(flatten)]
+    pub checksum: Checksum,
     /// Its size in bytes.
     pub bytes: u64,
     /// Its rows.
@@ -297,8 +299,9 @@ pub struct OutputRef {
     pub uri: String,
     /// Its size.
     pub bytes: u64,
-    /// Lower-case hex SHA-256 of its bytes.
-    pub sha256: String,
+    /// What its bytes come to.
+    #[serde(flatten)]
+    pub checksum: Checksum,
 }
 
 /// `outputs/<digest of the URI>/<n>`: which job may write there. Put once; n+1 only after job n has ended.

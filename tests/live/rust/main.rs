@@ -90,7 +90,7 @@ async fn a_large_object_goes_up_in_parts_and_comes_back_and_an_overwritten_input
         writer.write(piece.to_vec()).await.unwrap();
     }
     let written = writer.finish().await.unwrap();
-    assert_eq!(written.sha256, model::digest::sha256_hex(&content));
+    assert_eq!(written.checksum, model::digest::Checksum::of(&content));
     let pinned = location.head().await.unwrap().unwrap();
     assert_eq!(pinned.bytes, content.len() as u64);
     let ranges = [0..10, 9_999_990..10_000_010, pinned.bytes - 5..pinned.bytes];

@@ -324,7 +324,7 @@ impl Judge<'_> {
         let path = lake_path(&self.job.spec.output.uri);
         let body = self.world.lake.body(path).ok_or("there is no output")?;
         let written = end.output.as_ref().ok_or("the end names no output")?;
-        if (written.bytes, &written.sha256) != (body.len() as u64, &model::digest::sha256_hex(&body)) {
+        if (written.bytes, &written.checksum) != (body.len() as u64, &model::digest::Checksum::of(&body)) {
             return Err("the output is not the one that the end names".to_owned());
         }
         let mut failed: BTreeMap<FailureKind, u64> = BTreeMap::new();

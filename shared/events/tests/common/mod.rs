@@ -7,6 +7,7 @@ use events::{
     JobSubmitted, PlanSummary, SpanId, Submission, TraceContext, TraceId, TraceParent,
 };
 use jiff::Timestamp;
+use model::digest::Checksum;
 use model::price::{Cost, JobCost, Usd};
 use model::retry::{RetryLimit, Until};
 use model::spec::{BatchLimits, FileFormat, Input, OnBadRow, Output, Request};
@@ -81,12 +82,12 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn batch()(number in 1u32.., attempt in prop_oneof![Just(1u32), 1u32..], nonce: u64, n: [u64; 5], key in ".{0,60}", sha256 in "[0-9a-f]{64}") -> BatchRef {
+    fn batch()(number in 1u32.., attempt in prop_oneof![Just(1u32), 1u32..], nonce: u64, n: [u64; 5], key in ".{0,60}", old: bool, digest in "[0-9a-f]{64}") -> BatchRef {
         BatchRef {
             id: BatchId { number, attempt },
             nonce: Nonce::from_bits(nonce),
             first_row: n[0],
-            data: DataRef { key, sha256, bytes: n[1], rows: n[2] },
+            data: DataRef { key, checksum: if old { Checksum::Sha256(digest) } else { Checksum::Blake3(digest) }, bytes: n[1], rows: n[2] },
             send_rows: n[3],
             send_bytes: n[4],
         }

@@ -36,7 +36,7 @@ fn result(id: BatchId) -> ResultFact {
         nonce: nonce(1),
         collected_at: Timestamp::UNIX_EPOCH,
         id,
-        data: DataRef { key: "k".to_owned(), sha256: String::new(), bytes: 1, rows: 1 },
+        data: DataRef { key: "k".to_owned(), checksum: crate::digest::Checksum::of(b""), bytes: 1, rows: 1 },
         counts: Counts::default(),
         tokens: Tokens::default(),
         cost: None,

@@ -25,7 +25,7 @@ fn nonce() -> Nonce {
 }
 
 fn batch(number: u32, attempt: u32) -> BatchRef {
-    let data = DataRef { key: "k".to_owned(), sha256: String::new(), bytes: 1, rows: 1 };
+    let data = DataRef { key: "k".to_owned(), checksum: crate::digest::Checksum::of(b""), bytes: 1, rows: 1 };
     BatchRef { id: BatchId { number, attempt }, nonce: nonce(), first_row: 0, data, send_rows: 1, send_bytes: 1 }
 }
 

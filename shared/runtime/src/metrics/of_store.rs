@@ -67,7 +67,8 @@ mod tests {
         let metrics = StoreMetrics::new(&Registry::new()).unwrap();
         let store = Store::in_memory().counted_by(metrics.clone());
         let scratch = Scratch::new(None, 1_000).unwrap();
-        let data = model::DataRef { key: "x".to_owned(), sha256: String::new(), bytes: 1, rows: 1 };
+        let data =
+            model::DataRef { key: "x".to_owned(), checksum: model::digest::Checksum::of(b""), bytes: 1, rows: 1 };
         assert_eq!(store.get_bytes("x").await.unwrap(), None);
         assert!(!store.exists("x").await.unwrap());
         store.fetch_verified(&data, &scratch).await.unwrap_err();

@@ -23,7 +23,8 @@ fn spec() -> JobSpec {
 }
 
 fn batch(number: u32, attempt: u32) -> BatchRef {
-    let data = DataRef { key: format!("d{number}-{attempt}"), sha256: String::new(), bytes: 1, rows: 1 };
+    let data =
+        DataRef { key: format!("d{number}-{attempt}"), checksum: model::digest::Checksum::of(b""), bytes: 1, rows: 1 };
     BatchRef {
         id: BatchId { number, attempt },
         nonce: Nonce::from_bits(5),

@@ -6,7 +6,7 @@ use std::io::{Seek, Write};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use model::DataRef;
-use model::digest::Sha256Hex;
+use model::digest::Checksummer;
 use object_store::ObjectStoreExt;
 
 use super::{Error, Result, Store};
@@ -17,7 +17,7 @@ impl Store {
     /// Streams a data object to scratch disk, positioned at its start, and proves that it is the one that the fact names.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if size or SHA-256 differ; [`Error::ScratchFull`] if there is no room now; [`Error::Missing`];
+    /// [`Error::Corrupt`] if size or checksum differ; [`Error::ScratchFull`] if there is no room now; [`Error::Missing`];
     /// [`Error::Unavailable`].
     pub async fn fetch_verified(&self, data: &DataRef, scratch: &Scratch) -> Result<ScratchFile> {
         let fetched = self.fetch(data, scratch).await;
@@ -34,7 +34,7 @@ impl Store {
             return Err(corrupt(data, &format!("it has {} bytes, the fact says {}", got.meta.size, data.bytes)));
         }
         let mut stream = got.into_stream();
-        let mut hasher = Sha256Hex::default();
+        let mut hasher = Checksummer::like(&data.checksum);
         let mut bytes = 0;
         while let Some(chunk) = stream.try_next().await.map_err(Error::reading(key))? {
             bytes += chunk.len() as u64;
@@ -46,16 +46,16 @@ impl Store {
         if bytes != data.bytes {
             return Err(corrupt(data, &format!("{bytes} bytes came, the fact says {}", data.bytes)));
         }
-        let sha256 = hasher.finish();
-        if sha256 != data.sha256 {
-            return Err(corrupt(data, &format!("its SHA-256 is {sha256}, the fact says {}", data.sha256)));
+        let checksum = hasher.finish();
+        if checksum != data.checksum {
+            return Err(corrupt(data, &format!("its checksum is {checksum}, the fact says {}", data.checksum)));
         }
         file.file().rewind().map_err(failed)?;
         Ok(file)
     }
 }
 
-fn keep(hasher: &mut Sha256Hex, mut file: &File, chunk: &Bytes) -> std::io::Result<()> {
+fn keep(hasher: &mut Checksummer, mut file: &File, chunk: &Bytes) -> std::io::Result<()> {
     hasher.update(chunk);
     file.write_all(chunk)
 }

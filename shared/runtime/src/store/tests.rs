@@ -1,6 +1,6 @@
 use std::future::Future;
 
-use model::digest::sha256_hex;
+use model::digest::Checksum;
 use model::{BatchId, CancelFact, DataRef, Nonce, OutputClaim};
 use proptest::prelude::*;
 
@@ -77,7 +77,7 @@ proptest! {
             (writer.finish().await.unwrap(), store.get_bytes("data").await.unwrap().unwrap())
         });
         prop_assert_eq!(&read[..], &all[..]);
-        prop_assert_eq!(written, Written { bytes: all.len() as u64, sha256: sha256_hex(&all) });
+        prop_assert_eq!(written, Written { bytes: all.len() as u64, checksum: Checksum::of(&all) });
     }
 }
 
@@ -164,7 +164,7 @@ async fn data(store: &Store, key: &str, bytes: &[u8]) -> DataRef {
     let mut writer = store.upload(key);
     writer.write(bytes.to_vec()).await.unwrap();
     let written = writer.finish().await.unwrap();
-    DataRef { key: key.to_owned(), sha256: written.sha256, bytes: written.bytes, rows: 1 }
+    DataRef { key: key.to_owned(), checksum: written.checksum, bytes: written.bytes, rows: 1 }
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_fetched_object_is_the_one_that_its_fact_names() {
     drop(file);
     data(&store, "d", b"some rowz").await;
     let error = store.fetch_verified(&good, &scratch).await.unwrap_err();
-    assert!(matches!(&error, Error::Corrupt { reason, .. } if reason.contains("SHA-256")), "{error}");
+    assert!(matches!(&error, Error::Corrupt { reason, .. } if reason.contains("checksum")), "{error}");
     data(&store, "d", b"some row").await;
     assert!(matches!(store.fetch_verified(&good, &scratch).await, Err(Error::Corrupt { .. })));
     let missing = DataRef { key: "e".to_owned(), ..good.clone() };

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::digest::Sha256Hex;
+use model::digest::{Checksum, Checksummer};
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
@@ -29,8 +29,8 @@ const LONG_HASH: usize = 1024 * 1024;
 pub struct Written {
     /// Its size.
     pub bytes: u64,
-    /// Lower-case hex SHA-256 of its bytes.
-    pub sha256: String,
+    /// What its bytes come to.
+    pub checksum: Checksum,
 }
 
 /// An object in the making.
@@ -40,7 +40,7 @@ pub struct ObjectWriter {
     part_bytes: usize,
     buffer: Vec<u8>,
     bytes: u64,
-    hasher: Sha256Hex,
+    hasher: Checksummer,
     /// Counts failed uploads to the store.
     metrics: Option<StoreMetrics>,
 }
@@ -83,7 +83,7 @@ impl ObjectWriter {
     }
 
     fn new(key: &str, target: Target, part_bytes: usize) -> Self {
-        let (buffer, hasher) = (Vec::new(), Sha256Hex::default());
+        let (buffer, hasher) = (Vec::new(), Checksummer::default());
         Self { key: key.to_owned(), target, part_bytes, buffer, bytes: 0, hasher, metrics: None }
     }
 
@@ -157,7 +157,7 @@ impl ObjectWriter {
 
     async fn try_finish(mut self) -> Result<Written> {
         let last = std::mem::take(&mut self.buffer);
-        let written = Written { bytes: self.bytes, sha256: std::mem::take(&mut self.hasher).finish() };
+        let written = Written { bytes: self.bytes, checksum: std::mem::take(&mut self.hasher).finish() };
         match &mut self.target {
             Target::Invalid(error) => return Err(error.clone()),
             Target::Store(inner, path) => {

@@ -138,7 +138,7 @@ fn collected(name: &str, number: u32) -> Event {
 
 fn ready(name: &str, number: u32, attempt: u32) -> Event {
     let nonce = Nonce::from_bits(7);
-    let data = DataRef { key: "k".to_owned(), sha256: String::new(), bytes: 1, rows: 1 };
+    let data = DataRef { key: "k".to_owned(), checksum: model::digest::Checksum::of(b""), bytes: 1, rows: 1 };
     let id = BatchId { number, attempt };
     let batch = BatchRef { id, nonce, first_row: 0, data, send_rows: 1, send_bytes: 1 };
     BatchReady { job: job(name), batch }.into()
