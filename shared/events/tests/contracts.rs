@@ -376,6 +376,7 @@ fn topics_and_keys_are_these() {
             "job.ended.v1 io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
             "job.ended.v1-cost io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
             "job.ended.v1-refused io.batchmill.job.ended.v1 batchmill.status.v1 spring-catalog",
+            "batch.ready.v1-blake3 io.batchmill.batch.ready.v1 batchmill.batches.v1 spring-catalog/00000007",
         ]
     );
 }
