@@ -5,6 +5,7 @@ from statistics import median
 from common import CSV_PATH
 
 OURS = "batchmill"
+MIB = 1 << 20
 NAMES = {"split_csv": "split CSV", "split_parquet": "split Parquet", "encode": "encode", "ingest": "ingest",
          "merge_csv": "merge to CSV", "merge_parquet": "merge to Parquet"}
 # CPU time against the best peer
@@ -13,7 +14,7 @@ CPU_GATES = {"split_csv": 0.55, "split_parquet": 0.55, "encode": 0.22, "ingest":
 PATH_GATE = 0.33
 # peak memory against the leanest peer, and at all
 PEAK_GATES = {"merge_csv": 0.5, "merge_parquet": 0.5}
-PEAK_MB = 256
+PEAK_MIB = 256
 
 
 def medians(runs):
@@ -52,15 +53,15 @@ def csv_path(found):
 
 def summary(found):
     """batchmill beside the best peer of each stage."""
-    lines = ["| stage | best peer | CPU s | batchmill CPU s | ratio | wall, against the quickest | leanest peer | peak MB "
-             "| batchmill peak MB | ratio |", "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| stage | best peer | CPU s | batchmill CPU s | ratio | wall, against the quickest | leanest peer | peak MiB "
+             "| batchmill peak MiB | ratio |", "|---|---|---|---|---|---|---|---|---|---|"]
     for stage, programs in found.items():
         if OURS not in programs or not (peer := best(programs, "cpu")):
             continue
         lean, ours = best(programs, "peak"), programs[OURS]
         lines.append(f"| {NAMES[stage]} | {peer} | {programs[peer]['cpu']:.2f} | {ours['cpu']:.2f} "
                      f"| **{shown(ratio(programs, OURS, 'cpu'))}** | {shown(ratio(programs, OURS, 'wall'))} "
-                     f"| {lean} | {programs[lean]['peak'] / 1e6:.0f} | {ours['peak'] / 1e6:.0f} "
+                     f"| {lean} | {programs[lean]['peak'] / MIB:.0f} | {ours['peak'] / MIB:.0f} "
                      f"| {shown(ratio(programs, OURS, 'peak'))} |")
     if len(lines) == 2:
         return []
@@ -72,13 +73,13 @@ def summary(found):
 
 def details(runs, found):
     """Every program in every stage."""
-    lines = ["| stage | program | CPU s | wall s | peak MB | output MB | CPU ratio | wall ratio | peak ratio | rounds "
+    lines = ["| stage | program | CPU s | wall s | peak MiB | output MB | CPU ratio | wall ratio | peak ratio | rounds "
              "| others' CPU |", "|---|---|---|---|---|---|---|---|---|---|---|"]
     for stage, programs in found.items():
         for name, figures in programs.items():
             ratios = " | ".join(shown(ratio(programs, name, figure)) for figure in ("cpu", "wall", "peak"))
             lines.append(f"| {NAMES[stage]} | {name} | {figures['cpu']:.2f} | {figures['wall']:.2f} "
-                         f"| {figures['peak'] / 1e6:.0f} | {figures['out'] / 1e6:.1f} | {ratios} "
+                         f"| {figures['peak'] / MIB:.0f} | {figures['out'] / 1e6:.1f} | {ratios} "
                          f"| {len(runs[stage][name])} | {figures['other'] * 100:.0f} % |")
     return lines
 
@@ -97,7 +98,7 @@ def gates(runs):
             yield f"{NAMES[stage]} is measured", None, 0
             continue
         yield f"CPU of {NAMES[stage]} against the best peer", ratio(programs, OURS, "cpu"), CPU_GATES[stage]
-        yield f"peak MB of {NAMES[stage]}", programs[OURS]["peak"] / 1e6, PEAK_MB
+        yield f"peak MiB of {NAMES[stage]}", programs[OURS]["peak"] / MIB, PEAK_MIB
         if stage in PEAK_GATES:
             yield f"peak of {NAMES[stage]} against the leanest peer", ratio(programs, OURS, "peak"), PEAK_GATES[stage]
     if all(stage in found for stage in CSV_PATH):
