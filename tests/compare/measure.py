@@ -42,13 +42,13 @@ def binary(given):
     """The program under test, which must be there."""
     path = Path(given) if given else TARGET / "release" / "batchmill"
     if not path.is_file():
-        raise SystemExit(f"{path} is missing: build it with `cargo build --release -p batchmill`, or name another with --bin")
+        raise SystemExit(f"{path} is missing: `cargo build --release -p batchmill`, or name another with --bin")
     return path.absolute()
 
 
-def python(*words, env=None):
+def python(*words):
     """Runs a script of this folder with the peers' Python; what it printed."""
-    done = subprocess.run([PYTHON, *map(str, words)], cwd=HERE, env=env, stdin=subprocess.DEVNULL, capture_output=True,
+    done = subprocess.run([PYTHON, "-B", *map(str, words)], cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, check=False)
     if done.returncode:
         raise Failed(f"{' '.join(map(str, words))} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -119,7 +119,10 @@ def versions(command=None):
     script = f"from importlib.metadata import version as v; print(', '.join(n + ' ' + v(n) for n in {names}))"
     told = [python("-c", script).strip(), f"Python {sys.version.split()[0]}"]
     if command is not None:
-        told.insert(0, subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.strip())
+        said = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+        if said.returncode:
+            raise SystemExit(f"{command} --version ended with {said.returncode}: {said.stderr[-500:]}")
+        told.insert(0, said.stdout.strip())
     return ", ".join(told)
 
 
