@@ -119,6 +119,16 @@ pub fn is_conserved(counts: &Counts, planned_rows: u64) -> bool {
     counts.rows == planned_rows && counts.retried == 0 && counts.is_conserved()
 }
 
+/// Whether what was merged of a batch agrees with the facts of its attempts: all answers, and with one attempt every kind
+/// of failure. Over several attempts the kinds may differ, since a row that the deadline took keeps an earlier word.
+#[must_use]
+pub fn agrees(merged: &Counts, attempts: &[&ResultFact]) -> bool {
+    match attempts {
+        [only] => *merged == only.counts,
+        _ => merged.answered == attempts.iter().map(|attempt| attempt.counts.answered).sum::<u64>(),
+    }
+}
+
 /// The tokens of all attempts of all batches.
 #[must_use]
 pub fn tokens<'r>(results: impl IntoIterator<Item = &'r ResultFact>) -> Tokens {
