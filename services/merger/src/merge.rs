@@ -7,7 +7,7 @@ use model::price::{ListedPrice, Pricing};
 use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact};
 use runtime::cpu;
 use runtime::scratch::ScratchFile;
-use runtime::store::ObjectWriter;
+use runtime::store::{Ahead, ObjectWriter};
 use tables::batch::Codec;
 use tables::result::ResultWriter;
 
@@ -94,8 +94,15 @@ impl Merger {
         files: &mut Files<'_>,
     ) -> anyhow::Result<Counts> {
         let mut counts = Counts::default();
-        for (batch, attempts) in batches.iter().zip(attempts) {
-            counts += &self.merge_batch(job, batch, attempts, files).await?;
+        let mut ahead = None;
+        for (index, (batch, attempts_of)) in batches.iter().zip(attempts).enumerate() {
+            let fetched = match Option::take(&mut ahead).map(Ahead::files) {
+                Some(fetched) => fetched.await,
+                None => None,
+            };
+            ahead = batches.get(index + 1).zip(attempts.get(index + 1)).and_then(|next| self.fetch_ahead(next));
+            let fetched = fetched.unwrap_or_default();
+            counts += &self.merge_batch(job, batch, (attempts_of, fetched), files).await?;
         }
         let failed = files.failed.rows();
         if !is_conserved(&counts, rows) || failed != counts.failed_rows() {
@@ -108,14 +115,25 @@ impl Merger {
         Ok(counts)
     }
 
+    /// Begins to fetch a batch with its results while the one before it is merged: if it is two files, as most are.
+    fn fetch_ahead(&self, (batch, attempts): (&BatchRef, &Vec<&ResultFact>)) -> Option<Ahead> {
+        let [only] = &attempts[..] else { return None };
+        self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
+    }
+
+    /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead.
     async fn merge_batch(
         &self,
         job: &JobFact,
         batch: &BatchRef,
-        attempts: &[&ResultFact],
+        (attempts, fetched): (&[&ResultFact], Vec<ScratchFile>),
         files: &mut Files<'_>,
     ) -> anyhow::Result<Counts> {
-        let data = self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?;
+        let mut fetched = fetched.into_iter();
+        let data = match fetched.next() {
+            Some(data) => data,
+            None => self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?,
+        };
         let mut spooled = None;
         let mut unfolded = attempts;
         while unfolded.len() > SIDE_BY_SIDE {
@@ -124,7 +142,8 @@ impl Merger {
             unfolded = earlier;
         }
         let first_row = Some(batch.first_row);
-        let (mut zip, _spooled) = self.side_by_side(batch, first_row, unfolded, (spooled, files.price)).await?;
+        let words = (spooled, files.price);
+        let (mut zip, _spooled) = self.side_by_side(batch, first_row, (unfolded, fetched.collect()), words).await?;
         let mut groups = Groups::open(&files.output, data.try_clone()?)?;
         loop {
             let Files { output, failed, .. } = files;
@@ -151,11 +170,10 @@ impl Merger {
         &self,
         batch: &BatchRef,
         first_row: Option<u64>,
-        attempts: &[&ResultFact],
+        (attempts, mut spooled): (&[&ResultFact], Vec<ScratchFile>),
         (words, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<(Zip, Vec<ScratchFile>)> {
-        let mut spooled = Vec::with_capacity(attempts.len() + 1);
-        for attempt in attempts {
+        for attempt in attempts.iter().skip(spooled.len()) {
             spooled.push(self.context.store.fetch_verified(&attempt.data, &self.context.scratch).await?);
         }
         let results = spooled.iter().map(ScratchFile::try_clone).collect::<Result<Vec<_>, _>>()?;
@@ -179,7 +197,7 @@ impl Merger {
         (behind, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<Folded> {
         let Some(first) = latest.first() else { anyhow::bail!("there is nothing to fold") };
-        let (mut zip, _spooled) = self.side_by_side(batch, None, latest, (behind, price)).await?;
+        let (mut zip, _spooled) = self.side_by_side(batch, None, (latest, Vec::new()), (behind, price)).await?;
         let reserve = || self.context.scratch.reserve(0)?.ok_or_else(|| anyhow::anyhow!("scratch is full"));
         let (mut file, mut costs) = (reserve()?, reserve()?);
         let mut writer = ResultWriter::new(&job.spec.id, first.id, self.codec)?;
