@@ -28,7 +28,12 @@ pub(crate) fn is_gzipped(output: &str, table: &TableInfo) -> bool {
 }
 
 impl Output {
-    pub(crate) fn new(job: &JobFact, pricing: Option<&Pricing>, table: &TableInfo, codec: Codec) -> Result<Self, Error> {
+    pub(crate) fn new(
+        job: &JobFact,
+        pricing: Option<&Pricing>,
+        table: &TableInfo,
+        codec: Codec,
+    ) -> Result<Self, Error> {
         let mut added = job.spec.added_columns();
         if pricing.is_none() {
             // Planned before there were prices: a column of the caller's may have the name.
@@ -112,3 +117,6 @@ fn append(output: &mut ParquetOutput, chunks: &BatchChunks, group: usize, zip: &
     output.append_copied(chunks, group, (zip.results()?, of_results), &vouched.costs)?;
     Ok(vouched.failed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,10 @@ impl ParquetOutput {
     fn added_column(&self, place: usize) -> Result<ColumnDescPtr, Error> {
         let columns = self.writer.schema_descr().columns();
         let first = columns.len() - self.added;
-        columns.get(first + place).map(Arc::clone).ok_or_else(|| Error::data(format!("there is no added column {place}")))
+        columns
+            .get(first + place)
+            .map(Arc::clone)
+            .ok_or_else(|| Error::data(format!("there is no added column {place}")))
     }
 
     /// The columns that result data has not: the number of attempts, which is one, and the costs.
