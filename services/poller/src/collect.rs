@@ -132,6 +132,7 @@ impl Poller {
         for rows in BatchReader::open(data.try_clone()?)? {
             let rows = rows?;
             cpu::run_blocking_section(|| walk.group(&rows))?;
+            walk.results.end_group()?;
             result_object.write(walk.results.take()).await?;
             if let Some(next) = &mut walk.next {
                 next_object.get_or_insert_with(|| store.upload(&next_key)).write(next.writer.take()).await?;
@@ -214,7 +215,7 @@ impl Poller {
             ended,
             index,
             table: job.retry.clone(),
-            results: ResultWriter::new(&job.spec.id, batch.id, self.codec)?,
+            results: ResultWriter::new(&job.spec.id, batch.id, codec)?,
             next: None,
             counts: Counts::default(),
             retried: BTreeMap::new(),
