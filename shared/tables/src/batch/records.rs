@@ -39,7 +39,7 @@ impl RecordReader {
             _ => return Err(Error::data("the batch data has no records")),
         }
         let views = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
-        footer.arrow = guarded(|| ArrowReaderMetadata::try_new(footer.arrow.metadata().clone(), views))?;
+        footer.arrow = guarded(|| ArrowReaderMetadata::try_new(Arc::clone(footer.arrow.metadata()), views))?;
         Ok(Self { file, footer, next_group: 0 })
     }
 }

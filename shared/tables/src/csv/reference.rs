@@ -3,7 +3,6 @@
 
 mod examples;
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
 
 use arrow::array::{Array, AsArray};

@@ -23,12 +23,16 @@ const COPIED: usize = 10;
 /// An added column of one row group.
 pub(super) enum Added<'a> {
     /// Encoded here.
-    Encoded(ArrowColumnChunk),
+    Encoded(Box<ArrowColumnChunk>),
     /// A chunk of that file, described as the output's column.
-    Copied(&'a File, ColumnChunkMetaData),
+    Copied(&'a File, Box<ColumnChunkMetaData>),
 }
 
 impl Added<'_> {
+    pub(super) fn encoded(chunk: ArrowColumnChunk) -> Self {
+        Self::Encoded(Box::new(chunk))
+    }
+
     pub(super) fn append(
         self,
         target: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
@@ -36,7 +40,7 @@ impl Added<'_> {
     ) -> parquet::errors::Result<()> {
         match self {
             Self::Encoded(chunk) => chunk.append_to_row_group(target),
-            Self::Copied(file, chunk) => append_chunk(target, file, chunk, rows),
+            Self::Copied(file, chunk) => append_chunk(target, file, *chunk, rows),
         }
     }
 }
@@ -88,9 +92,9 @@ impl ParquetOutput {
         let chunks = metadata.row_group(of_results).columns().iter().skip(BEFORE).take(COPIED.min(self.added));
         let mut added = Vec::with_capacity(self.added);
         for (place, chunk) in chunks.enumerate() {
-            added.push(Added::Copied(file, renamed(chunk, self.added_column(place)?)?));
+            added.push(Added::Copied(file, Box::new(renamed(chunk, self.added_column(place)?)?)));
         }
-        added.extend(self.encode_copied(rows, costs)?.into_iter().map(Added::Encoded));
+        added.extend(self.encode_copied(rows, costs)?.into_iter().map(Added::encoded));
         self.append(batch, group, added)
     }
 

@@ -137,7 +137,7 @@ impl ParquetOutput {
         let rows = batch.group_rows(group)?;
         let fields = &self.schema.fields()[self.schema.fields().len() - self.added..];
         let answers = answers::encode(rows, answers, fields, self.writers()?)?;
-        self.append(batch, group, answers.into_iter().map(Added::Encoded).collect())
+        self.append(batch, group, answers.into_iter().map(Added::encoded).collect())
     }
 
     /// Writes a row group: the caller's chunks, then the added ones.

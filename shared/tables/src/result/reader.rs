@@ -1,6 +1,7 @@
 //! Reading result data, a row group at a time, row by row, or only how its rows ended.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, StringViewArray, UInt32Array, UInt64Array};
 use arrow::datatypes::SchemaRef;
@@ -70,7 +71,7 @@ impl ResultReader {
             return Err(Error::data("the file's columns are not those of result data"));
         }
         let views = ArrowReaderOptions::new().with_schema(SchemaRef::clone(&VIEWS));
-        footer.arrow = guarded(|| ArrowReaderMetadata::try_new(footer.arrow.metadata().clone(), views))?;
+        footer.arrow = guarded(|| ArrowReaderMetadata::try_new(Arc::clone(footer.arrow.metadata()), views))?;
         Ok(Self { file, footer, next_group: 0, current: None, next_row: 0 })
     }
 
