@@ -6,11 +6,13 @@
 //! - `tracker`: how far a job is, from durable facts alone. `progress`: the bars. `summary`: the end, for people and as
 //!   JSON. `failures`: failed rows by kind.
 //! - `heap`: why memory stays flat.
+//! - `bench`: one stage on local files, for benchmarks.
 //! - `operate`: `submit`, `status`, `watch`, `topics`, `config`. `cancel`, `reconcile`, `dlq`, `healthcheck`: the commands
 //!   of these names.
 //!
 //! Exit codes: 0 all answered, 1 failed or refused, 2 usage, 3 ended with failed rows, 4 no such job, 130 interrupted.
 
+mod bench;
 mod cancel;
 mod cli;
 mod cost;
@@ -70,6 +72,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Dlq { command } => on_runtime(dlq::dlq(command)),
         Command::Topics { command } => on_runtime(operate::topics(command)),
         Command::Config { command } => report(operate::config(command)),
+        Command::Bench { command } => on_runtime(bench::bench(command)),
         Command::Healthcheck(args) => report(healthcheck::healthcheck(&args)),
     }
 }

@@ -44,11 +44,8 @@ impl Encoding {
                 }
                 continue;
             };
-            let row = self.next;
-            self.next += 1;
-            if rows.local_failure(row).is_none() {
-                encode_row(&self.job, self.reader.meta().nonce.as_str(), rows, row, &mut piece)?;
-            }
+            let nonce = self.reader.meta().nonce.as_str();
+            self.next = encode_rows(&self.job, nonce, rows, self.next, self.piece_bytes, &mut piece)?;
         }
         Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
     }
@@ -60,12 +57,26 @@ impl Encoding {
     }
 }
 
-/// A row that was sized when the batch was cut is encoded now: both times by the same code, so a failure here means that
-/// the batch data is not what it was.
-fn encode_row(job: &Job, nonce: &str, rows: &BatchRows, row: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    let place = rows.first_in_batch + row;
-    let id = CustomId { nonce, row: u32::try_from(place).map_err(io::Error::other)? };
-    job.requests
-        .encode(&rows.carried, row, &id, out)
-        .map_err(|failure| io::Error::other(format!("row {place} of the batch: {}", failure.message)))
+/// Encodes rows from `next` on until the piece is full; gives the row behind them. A row that was sized when the batch was cut
+/// is encoded now: both times by the same code, so a failure here means that the batch data is not what it was.
+fn encode_rows(
+    job: &Job,
+    nonce: &str,
+    rows: &BatchRows,
+    mut next: usize,
+    piece_bytes: usize,
+    piece: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut requests = job.requests.of(&rows.carried);
+    while next < rows.len() && piece.len() < piece_bytes {
+        if rows.local_failure(next).is_none() {
+            let place = rows.first_in_batch + next;
+            let id = CustomId { nonce, row: u32::try_from(place).map_err(io::Error::other)? };
+            requests
+                .encode(next, &id, piece)
+                .map_err(|failure| io::Error::other(format!("row {place} of the batch: {}", failure.message)))?;
+        }
+        next += 1;
+    }
+    Ok(next)
 }

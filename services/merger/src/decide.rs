@@ -119,6 +119,16 @@ pub fn is_conserved(counts: &Counts, planned_rows: u64) -> bool {
     counts.rows == planned_rows && counts.retried == 0 && counts.is_conserved()
 }
 
+/// Whether what was merged of a batch agrees with the facts of its attempts: all answers, and with one attempt every kind
+/// of failure. Over several attempts the kinds may differ, since a row that the deadline took keeps an earlier word.
+#[must_use]
+pub fn agrees(merged: &Counts, attempts: &[&ResultFact]) -> bool {
+    match attempts {
+        [only] => *merged == only.counts,
+        _ => merged.answered == attempts.iter().map(|attempt| attempt.counts.answered).sum::<u64>(),
+    }
+}
+
 /// The tokens of all attempts of all batches.
 #[must_use]
 pub fn tokens<'r>(results: impl IntoIterator<Item = &'r ResultFact>) -> Tokens {
@@ -130,6 +140,8 @@ pub fn tokens<'r>(results: impl IntoIterator<Item = &'r ResultFact>) -> Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::digest::Checksum;
+    use model::{DataRef, FailureKind, Nonce};
     use proptest::prelude::*;
 
     #[test]
@@ -195,6 +207,42 @@ mod tests {
         covered.forget_all();
         covered.note(&job, 3);
         assert!(!covered.lacks_some(&job, 3, Duration::ZERO));
+    }
+
+    fn fact(number: u32, counts: Counts) -> ResultFact {
+        ResultFact {
+            schema: 1,
+            nonce: Nonce::from_bits(number.into()),
+            collected_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            id: BatchId { number: 1, attempt: number },
+            data: DataRef { key: String::new(), checksum: Checksum::of(b""), bytes: 0, rows: counts.rows },
+            counts,
+            tokens: Tokens::default(),
+            cost: None,
+            provider_tokens: None,
+            provider_batch: None,
+            provider_status: None,
+            unknown_ids: 0,
+            duplicates: 0,
+            next: None,
+        }
+    }
+
+    #[test]
+    fn what_was_merged_must_be_what_the_facts_of_the_attempts_say() {
+        let counts = |answered: u64, failed: &[FailureKind]| {
+            let mut counts = Counts::default();
+            (0..answered).for_each(|_| counts.record(RowStatus::Answered, None));
+            failed.iter().for_each(|kind| counts.record(RowStatus::Failed, Some(*kind)));
+            counts
+        };
+        let (refused, late) = (FailureKind::Refused, FailureKind::Deadline);
+        let one = fact(1, counts(3, &[refused]));
+        assert!(agrees(&counts(3, &[refused]), &[&one]));
+        assert!(!agrees(&counts(3, &[late]), &[&one]) && !agrees(&counts(4, &[]), &[&one]));
+        let (first, second) = (fact(1, counts(2, &[])), fact(2, counts(1, &[late])));
+        assert!(agrees(&counts(3, &[refused]), &[&first, &second]), "the deadline leaves a row its earlier word");
+        assert!(!agrees(&counts(2, &[refused, refused]), &[&first, &second]));
     }
 
     #[test]

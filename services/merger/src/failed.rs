@@ -15,7 +15,7 @@ use tables::batch::Codec;
 use tables::csv::CsvOutput;
 use tables::parquet_out::{BatchChunks, RowsOutput};
 
-use crate::merge::is_gzipped;
+use crate::groups::is_gzipped;
 
 /// The failed rows of one job.
 pub(crate) struct FailedRows<'a> {

@@ -9,11 +9,13 @@
 //! others.
 //!
 //! - [`decide`]: whether a plan is covered, which attempt speaks for a row. Pure.
-//! - `merge`: writing the output. `failed`: the failed rows beside it. `zip`: a batch's attempts side by side.
+//! - `merge`: batch after batch; `groups`: a row group's way into the output; `failed`: the failed rows beside it;
+//!   `zip`: a batch's attempts side by side.
 
 pub mod config;
 pub mod decide;
 mod failed;
+mod groups;
 mod merge;
 pub mod metrics;
 mod zip;

@@ -1,38 +1,26 @@
 //! Writing the output: batch after batch, each fetched with its results, zipped, and written on; and beside it the file
 //! of failed rows, in the same walk.
 
-use std::fs::File;
 use std::io::{Seek, Write};
 
-use arrow::array::{Array, BinaryArray};
 use model::price::{ListedPrice, Pricing};
-use model::spec::{COST_COLUMN, FileFormat};
-use model::table::FileKind;
-use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact, RowStatus, TableInfo};
+use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact};
 use runtime::cpu;
 use runtime::scratch::ScratchFile;
-use runtime::store::ObjectWriter;
-use tables::Error;
-use tables::batch::{BatchReader, Codec};
-use tables::csv::CsvOutput;
-use tables::parquet_out::{BatchChunks, ParquetOutput};
-use tables::result::{Answers, ResultWriter};
+use runtime::store::{Ahead, ObjectWriter};
+use tables::batch::Codec;
+use tables::result::ResultWriter;
 
-use crate::decide::{Contradiction, is_conserved, tokens};
+use crate::decide::{Contradiction, agrees, is_conserved, tokens};
 use crate::failed::FailedRows;
-use crate::zip::{Noting, Words, Zip};
+use crate::groups::{Groups, Output};
+use crate::zip::{Words, Zip};
 use crate::{End, Merger};
 
 /// So many attempts of a batch are open at a time: each is two files and a row group of results.
 const SIDE_BY_SIDE: usize = 16;
 /// Rows of last words that are written between two looks at other tasks.
 const WORDS_AT_A_TIME: u64 = 4_096;
-
-/// The output in the making.
-enum Output {
-    Csv(CsvOutput),
-    Parquet(Box<ParquetOutput>),
-}
 
 /// All that a merge writes.
 struct Files<'a> {
@@ -106,8 +94,15 @@ impl Merger {
         files: &mut Files<'_>,
     ) -> anyhow::Result<Counts> {
         let mut counts = Counts::default();
-        for (batch, attempts) in batches.iter().zip(attempts) {
-            counts += &self.merge_batch(job, batch, attempts, files).await?;
+        let mut ahead = None;
+        for (index, (batch, attempts_of)) in batches.iter().zip(attempts).enumerate() {
+            let fetched = match Option::take(&mut ahead).map(Ahead::files) {
+                Some(fetched) => fetched.await,
+                None => None,
+            };
+            ahead = batches.get(index + 1).zip(attempts.get(index + 1)).and_then(|next| self.fetch_ahead(next));
+            let fetched = fetched.unwrap_or_default();
+            counts += &self.merge_batch(job, batch, (attempts_of, fetched), files).await?;
         }
         let failed = files.failed.rows();
         if !is_conserved(&counts, rows) || failed != counts.failed_rows() {
@@ -120,14 +115,25 @@ impl Merger {
         Ok(counts)
     }
 
+    /// Begins to fetch a batch with its results while the one before it is merged: if it is two files, as most are.
+    fn fetch_ahead(&self, (batch, attempts): (&BatchRef, &Vec<&ResultFact>)) -> Option<Ahead> {
+        let [only] = &attempts[..] else { return None };
+        self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
+    }
+
+    /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead.
     async fn merge_batch(
         &self,
         job: &JobFact,
         batch: &BatchRef,
-        attempts: &[&ResultFact],
+        (attempts, fetched): (&[&ResultFact], Vec<ScratchFile>),
         files: &mut Files<'_>,
     ) -> anyhow::Result<Counts> {
-        let data = self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?;
+        let mut fetched = fetched.into_iter();
+        let data = match fetched.next() {
+            Some(data) => data,
+            None => self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?,
+        };
         let mut spooled = None;
         let mut unfolded = attempts;
         while unfolded.len() > SIDE_BY_SIDE {
@@ -135,8 +141,10 @@ impl Merger {
             spooled = Some(self.fold(job, batch, latest, (spooled, files.price)).await?);
             unfolded = earlier;
         }
-        let (mut zip, _spooled) = self.side_by_side(batch, unfolded, (spooled, files.price)).await?;
-        let mut groups = Groups::open(&files.output, data.try_clone()?, job.spec.details)?;
+        let first_row = Some(batch.first_row);
+        let words = (spooled, files.price);
+        let (mut zip, _spooled) = self.side_by_side(batch, first_row, (unfolded, fetched.collect()), words).await?;
+        let mut groups = Groups::open(&files.output, data.try_clone()?)?;
         loop {
             let Files { output, failed, .. } = files;
             let merged = cpu::run_blocking_section(|| groups.next(output, failed, &mut zip));
@@ -145,9 +153,9 @@ impl Merger {
             files.failed.write().await?;
         }
         let counts = zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
-        if counts.rows != batch.data.rows {
+        if counts.rows != batch.data.rows || !agrees(&counts, attempts) {
             self.metrics.record_mismatch();
-            let what = format!("{} rows were merged of {}", counts.rows, batch.data.rows);
+            let what = format!("{counts:?} were merged of {} rows, against what its facts say", batch.data.rows);
             return Err(Contradiction { batch: batch.id.number, what }.into());
         }
         tracing::debug!(job = %job.spec.id, batch = %batch.id, "merged");
@@ -156,15 +164,16 @@ impl Merger {
 }
 
 impl Merger {
-    /// Opens attempts side by side, with the last words of those behind them. The files last as long as what is returned.
+    /// Opens attempts side by side, with the last words of those behind them; with `first_row`, the first has all rows of
+    /// the batch. The files last as long as what is returned.
     async fn side_by_side(
         &self,
         batch: &BatchRef,
-        attempts: &[&ResultFact],
+        first_row: Option<u64>,
+        (attempts, mut spooled): (&[&ResultFact], Vec<ScratchFile>),
         (words, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<(Zip, Vec<ScratchFile>)> {
-        let mut spooled = Vec::with_capacity(attempts.len() + 1);
-        for attempt in attempts {
+        for attempt in attempts.iter().skip(spooled.len()) {
             spooled.push(self.context.store.fetch_verified(&attempt.data, &self.context.scratch).await?);
         }
         let results = spooled.iter().map(ScratchFile::try_clone).collect::<Result<Vec<_>, _>>()?;
@@ -176,7 +185,7 @@ impl Merger {
                 Some(words)
             }
         };
-        Ok((Zip::open(batch.id.number, results, folded, price)?, spooled))
+        Ok((Zip::open((batch.id.number, first_row), results, folded, price)?, spooled))
     }
 
     /// Merges a batch's latest attempts into one file of last words.
@@ -188,7 +197,7 @@ impl Merger {
         (behind, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<Folded> {
         let Some(first) = latest.first() else { anyhow::bail!("there is nothing to fold") };
-        let (mut zip, _spooled) = self.side_by_side(batch, latest, (behind, price)).await?;
+        let (mut zip, _spooled) = self.side_by_side(batch, None, (latest, Vec::new()), (behind, price)).await?;
         let reserve = || self.context.scratch.reserve(0)?.ok_or_else(|| anyhow::anyhow!("scratch is full"));
         let (mut file, mut costs) = (reserve()?, reserve()?);
         let mut writer = ResultWriter::new(&job.spec.id, first.id, self.codec)?;
@@ -213,88 +222,4 @@ impl Merger {
 fn spool(file: &mut ScratchFile, bytes: &[u8]) -> anyhow::Result<()> {
     anyhow::ensure!(file.grow(bytes.len() as u64), "scratch is full");
     Ok(file.file().write_all(bytes)?)
-}
-
-/// Whether a CSV file of this job is gzipped: as the output's name says, else as the input is.
-pub(crate) fn is_gzipped(output: &str, table: &TableInfo) -> bool {
-    let by_name = FileFormat::from_name(output).map(|format| format == FileFormat::CsvGz);
-    by_name.unwrap_or_else(|| table.csv.as_ref().is_some_and(|dialect| dialect.gzip))
-}
-
-impl Output {
-    fn new(job: &JobFact, pricing: Option<&Pricing>, table: &TableInfo, codec: Codec) -> Result<Self, Error> {
-        let mut added = job.spec.added_columns();
-        if pricing.is_none() {
-            // Planned before there were prices: a column of the caller's may have the name.
-            added.retain(|column| *column != COST_COLUMN);
-        }
-        Ok(match table.kind {
-            FileKind::Parquet => Self::Parquet(Box::new(ParquetOutput::new(table, &added, codec)?)),
-            FileKind::Csv => {
-                let mut output = CsvOutput::new(table, &added, is_gzipped(&job.spec.output.uri, table))?;
-                output.header()?;
-                Self::Csv(output)
-            }
-        })
-    }
-
-    fn finish(self) -> Result<Vec<u8>, Error> {
-        match self {
-            Self::Csv(output) => output.finish(),
-            Self::Parquet(output) => output.finish(),
-        }
-    }
-}
-
-/// A batch's row groups, as the output wants them: records for CSV, column chunks for Parquet.
-enum Groups {
-    Records { reader: BatchReader, details: bool },
-    Chunks { chunks: BatchChunks, next: usize },
-}
-
-impl Groups {
-    fn open(output: &Output, data: File, details: bool) -> Result<Self, Error> {
-        Ok(match output {
-            Output::Csv(_) => Self::Records { reader: BatchReader::open(data)?, details },
-            Output::Parquet(_) => Self::Chunks { chunks: BatchChunks::open(data)?, next: 0 },
-        })
-    }
-
-    /// Merges the next row group and gives what is encoded; none behind the last. Failed rows go to their own file too.
-    fn next(
-        &mut self,
-        output: &mut Output,
-        failed: &mut FailedRows<'_>,
-        zip: &mut Zip,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        match (self, output) {
-            (Self::Records { reader, details }, Output::Csv(output)) => {
-                let Some(rows) = reader.next().transpose()? else { return Ok(None) };
-                let records = rows.carried.column(0).as_any().downcast_ref::<BinaryArray>();
-                let records = records.ok_or_else(|| Error::data("the batch data has no records"))?;
-                for record in records.iter() {
-                    let record = record.unwrap_or_default();
-                    let row = zip.next_row()?;
-                    let cells = row.cells(*details);
-                    let cells: Vec<Option<&str>> = cells.iter().take(output.added()).map(Option::as_deref).collect();
-                    output.row(record, &cells)?;
-                    if row.status != RowStatus::Answered {
-                        failed.push_record(record)?;
-                    }
-                }
-                Ok(Some(output.take()))
-            }
-            (Self::Chunks { chunks, next }, Output::Parquet(output)) => {
-                if *next >= chunks.groups() {
-                    return Ok(None);
-                }
-                let mut answers = Noting::new(zip);
-                output.append_group(chunks, *next, &mut answers)?;
-                failed.push_rows(chunks, *next, &answers.failed)?;
-                *next += 1;
-                Ok(Some(output.take()))
-            }
-            _ => Err(Error::data("the batch is not of the output's format")),
-        }
-    }
 }

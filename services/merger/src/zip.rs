@@ -3,6 +3,10 @@
 //! The first attempt has all rows of the batch; each later one has some of the rows of the one before it, in the same
 //! order. So one cursor an attempt is enough: those that stand at the row move on together, and the latest of them speaks.
 //!
+//! Each row must stand in its place: the rows of a batch's first attempt follow on one another from the batch's first.
+//! Where one attempt speaks for all of a row group's rows, only that is looked at ([`Zip::vouch`]), how the rows ended and,
+//! if the job has a price, their tokens: the answers themselves can then be copied undecoded.
+//!
 //! A row that the deadline took from its next try was not answered for the reason why it was to be tried again: its last
 //! failure speaks for it, and `deadline` is left to rows that never had a word of their own.
 //!
@@ -16,9 +20,9 @@ use std::io::{BufReader, Read};
 use model::price::{ListedPrice, Usd};
 use model::{Counts, FailureKind, RowStatus};
 use tables::Error;
-use tables::result::{Answers, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter, Usage};
+use tables::result::{Answers, End, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter, Usage};
 
-use crate::decide::{check_word, speaker};
+use crate::decide::{Contradiction, check_word, speaker};
 
 /// One attempt's results and the place in them.
 struct Cursor {
@@ -40,12 +44,22 @@ impl Cursor {
                 Some(group) => (self.group, self.next) = (Some(group?), 0),
             }
         }
-        self.group.as_ref().map(|group| group.get(self.next).map(|row| row.row)).transpose()
+        Ok(self.group.as_ref().and_then(|group| group.row(self.next)))
+    }
+
+    /// The rows of the row group that has not been begun, if the cursor stands before one.
+    fn untouched(&self) -> Option<usize> {
+        let behind = self.group.as_ref().is_none_or(|group| self.next >= group.len());
+        self.reader.next_group_rows().filter(|_| behind)
     }
 
     /// The row `back` before the cursor's.
     fn row(&self, back: usize) -> Result<ResultRow<'_>, Error> {
-        self.group.as_ref().ok_or_else(|| Error::data("a cursor has no rows"))?.get(self.next - back)
+        self.rows()?.get(self.next - back)
+    }
+
+    fn rows(&self) -> Result<&ResultRows, Error> {
+        self.group.as_ref().ok_or_else(|| Error::data("a cursor has no rows"))
     }
 }
 
@@ -61,20 +75,33 @@ pub(crate) struct Words {
 /// The attempts of one batch.
 pub(crate) struct Zip {
     batch: u32,
+    /// The batch's first row, if these attempts have all of its rows.
+    first_row: Option<u64>,
     cursors: Vec<Cursor>,
     /// Whether the last cursor is a file of last words, whose `tries` are the attempts that they stand for.
     folded: bool,
     /// What the rows of the last cursor cost, if it is folded.
     costs: Option<BufReader<File>>,
     price: Option<ListedPrice>,
+    /// The rows at the cursors, and how they ended there; kept from row to row.
+    heads: Vec<Option<u64>>,
+    statuses: Vec<RowStatus>,
     /// The rows given so far, by their last word.
     pub(crate) counts: Counts,
+}
+
+/// What was seen of a row group whose answers are copied.
+pub(crate) struct Vouched {
+    /// The rows that failed, by their places.
+    pub(crate) failed: Vec<u32>,
+    /// What each row cost; empty if there is no price.
+    pub(crate) costs: Vec<Option<Usd>>,
 }
 
 impl Zip {
     /// The results of a batch, first attempt first, and the last words of the attempts behind them, if they were folded.
     pub(crate) fn open(
-        batch: u32,
+        (batch, first_row): (u32, Option<u64>),
         attempts: Vec<File>,
         words: Option<Words>,
         price: Option<&ListedPrice>,
@@ -82,7 +109,9 @@ impl Zip {
         let folded = words.is_some();
         let (words, costs) = words.map(|Words { rows, costs }| (rows, BufReader::new(costs))).unzip();
         let cursors = attempts.into_iter().chain(words).map(Cursor::open).collect::<Result<_, _>>()?;
-        Ok(Self { batch, cursors, folded, costs, price: price.cloned(), counts: Counts::default() })
+        let (heads, statuses) = (Vec::new(), Vec::new());
+        let (price, counts) = (price.cloned(), Counts::default());
+        Ok(Self { batch, first_row, cursors, folded, costs, price, heads, statuses, counts })
     }
 
     /// Writes the last words of so many rows, and gives what they cost.
@@ -112,9 +141,8 @@ impl Zip {
         }
         let Some(price) = &self.price else { return Ok(None) };
         for cursor in &self.cursors[..told] {
-            let usage = cursor.row(0)?.usage;
-            if usage != Usage::default() {
-                add(price.cost(&usage.tokens()).total);
+            if let Some(cost) = cost_of(price, cursor.rows()?.usage(cursor.next)) {
+                add(cost);
             }
         }
         Ok(sum)
@@ -122,16 +150,22 @@ impl Zip {
 
     /// The next row's last word, in how many attempts it was, and what they cost.
     fn next_word(&mut self) -> Result<(ResultRow<'_>, u32, Option<Usd>), Error> {
-        let heads = self.cursors.iter_mut().map(Cursor::head).collect::<Result<Vec<_>, _>>()?;
-        let row = heads.first().copied().flatten();
+        self.heads.clear();
+        for cursor in &mut self.cursors {
+            let head = cursor.head()?;
+            self.heads.push(head);
+        }
+        let row = self.heads.first().copied().flatten();
         let row = row.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
-        let data = |contradiction: crate::decide::Contradiction| Error::data(contradiction.to_string());
-        let standing = speaker(self.batch, row, &heads).map_err(data)?;
+        self.check_place(row)?;
+        let standing = speaker(self.batch, row, &self.heads).map_err(data)?;
         let cost = self.cost(standing)?;
-        let here = &mut self.cursors[..standing];
-        let statuses = here.iter().map(|cursor| Ok(cursor.row(0)?.status)).collect::<Result<Vec<_>, Error>>()?;
-        check_word(self.batch, row, &statuses).map_err(data)?;
-        here.iter_mut().for_each(|cursor| cursor.next += 1);
+        self.statuses.clear();
+        for cursor in &mut self.cursors[..standing] {
+            self.statuses.push(cursor.rows()?.status(cursor.next)?);
+            cursor.next += 1;
+        }
+        check_word(self.batch, row, &self.statuses).map_err(data)?;
         let mut word = self.cursors[standing - 1].row(1)?;
         let mut attempts = u32::try_from(standing).unwrap_or(u32::MAX);
         if self.folded && standing == self.cursors.len() {
@@ -142,6 +176,55 @@ impl Zip {
         }
         self.counts.record(word.status, word.error_kind);
         Ok((word, attempts, cost))
+    }
+
+    /// Checks that a row is the one whose turn it is.
+    fn check_place(&self, row: u64) -> Result<(), Error> {
+        let Some(first_row) = self.first_row else { return Ok(()) };
+        let due = first_row.saturating_add(self.counts.rows);
+        if row == due {
+            return Ok(());
+        }
+        let what = format!("the results have row {row} in the place of row {due}");
+        Err(data(Contradiction { batch: self.batch, what }))
+    }
+
+    /// The row group of results that has the next so many rows and no others, if there is one and it has all that is
+    /// said of them: its answers can be copied, after [`Zip::vouch`].
+    pub(crate) fn lined_up(&self, rows: usize) -> Option<usize> {
+        match &self.cursors[..] {
+            [only] if !self.folded && only.untouched() == Some(rows) => Some(only.reader.next_group()),
+            _ => None,
+        }
+    }
+
+    /// The results that can be copied from.
+    pub(crate) fn results(&self) -> Result<&ResultReader, Error> {
+        let only = self.cursors.first().ok_or_else(|| Error::data("there are no results"))?;
+        Ok(&only.reader)
+    }
+
+    /// Looks at how the rows of the next row group of results ended, and passes it over: what [`Zip::lined_up`] gave.
+    pub(crate) fn vouch(&mut self) -> Result<Vouched, Error> {
+        let (mut failed, mut costs) = (Vec::new(), Vec::new());
+        let ends = match &mut self.cursors[..] {
+            [only] => only.reader.next_ends(self.price.is_some())?,
+            _ => None,
+        };
+        let ends = ends.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
+        for (place, index) in (0_u32..).zip(0..ends.len()) {
+            let End { row, status, error_kind, usage } = ends.get(index)?;
+            self.check_place(row)?;
+            check_word(self.batch, row, &[status]).map_err(data)?;
+            if status != RowStatus::Answered {
+                failed.push(place);
+            }
+            if let Some(price) = &self.price {
+                costs.push(cost_of(price, usage));
+            }
+            self.counts.record(status, error_kind);
+        }
+        Ok(Vouched { failed, costs })
     }
 
     /// Checks that no attempt has rows left.
@@ -156,6 +239,15 @@ impl Zip {
         }
         Ok(self.counts)
     }
+}
+
+/// What a row's tokens cost; none if they were not told.
+fn cost_of(price: &ListedPrice, usage: Usage) -> Option<Usd> {
+    (usage != Usage::default()).then(|| price.cost(&usage.tokens()).total)
+}
+
+fn data(contradiction: Contradiction) -> Error {
+    Error::data(contradiction.to_string())
 }
 
 impl Answers for Zip {

@@ -75,6 +75,7 @@ impl Poller {
         let mut reader = BatchReader::open_projected(data.try_clone()?, Some(&[]))?;
         while let Some(rows) = reader.next().transpose()? {
             cpu::run_blocking_section(|| walk.group(&reader, &rows))?;
+            walk.results.end_group()?;
             result_object.write(walk.results.take()).await?;
             if let Some(next) = &mut walk.next {
                 next_object.get_or_insert_with(|| store.upload(&next_key)).write(next.writer.take()).await?;
@@ -174,16 +175,17 @@ impl Poller {
         ended: &'a Ended,
         answers: &'a Answers<'a>,
     ) -> anyhow::Result<Walk<'a>> {
+        let codec = Codec::for_table(&job.table, self.codec);
         let settling = Settling { ended, answers, table: &job.retry };
         let sums = Sums { cost: job.price.as_ref().map(ListedPrice::nothing), ..Sums::default() };
         Ok(Walk {
             job,
             settling,
-            results: ResultWriter::new(&job.spec.id, batch.id, self.codec)?,
+            results: ResultWriter::new(&job.spec.id, batch.id, codec)?,
             next: None,
             sums,
             line: Vec::new(),
-            codec: Codec::for_table(&job.table, self.codec),
+            codec,
             next_id: BatchId { attempt: batch.id.attempt + 1, ..batch.id },
             next_nonce: self.context.clock.nonce(),
         })

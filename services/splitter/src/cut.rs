@@ -147,11 +147,12 @@ impl Cut<'_> {
         let mut malformed = chunk.faults.iter().filter(|fault| fault.row >= placed).peekable();
         let mut measured = Measured { sizes: Vec::with_capacity(chunk.rows.num_rows() - placed), faults: Vec::new() };
         let source_bytes = chunk.source_bytes();
+        let mut requests = self.requests.of(&chunk.rows);
         for row in placed..chunk.rows.num_rows() {
             let encoded = match malformed.next_if(|fault| fault.row == row) {
                 Some(fault) if self.spec.on_bad_row == OnBadRow::FailJob => return Err(self.bad_row(fault)),
                 Some(fault) => Err(fault.clone()),
-                None => self.requests.size(&chunk.rows, row, &id).map_err(|failure| RowFault {
+                None => requests.size(row, &id).map_err(|failure| RowFault {
                     row,
                     kind: failure.kind,
                     message: failure.message,

@@ -435,10 +435,10 @@ fn the_column_documents_are_complete() {
     let batch = ["_row", "_error_kind", "_error", "_tries"];
     let result = [
         "_row",
-        "status",
         "response",
-        "error_kind",
         "error",
+        "status",
+        "error_kind",
         "finish_reason",
         "model",
         "input_tokens",

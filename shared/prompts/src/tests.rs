@@ -26,7 +26,14 @@ fn render(template: &str, row: &[(&str, Value<'static>)]) -> Result<String, Rend
     let columns: Vec<String> = row.iter().map(|(name, _)| (*name).to_owned()).collect();
     let template = Template::compile(&request(template), &columns).unwrap();
     let values: Vec<Value<'_>> = template.columns_used().iter().map(|place| row[*place].1.clone()).collect();
-    template.render(&values).map(|prompt| prompt.user)
+    let whole = template.render(&values).map(|prompt| prompt.user);
+    let (mut pieces, mut scratch) = (String::new(), String::new());
+    let fed = template.feed(&values, &mut scratch, |piece| pieces.push_str(piece));
+    match &whole {
+        Ok(user) => assert_eq!((&pieces, fed.unwrap().blank), (user, user.trim().is_empty())),
+        Err(error) => assert_eq!(fed.unwrap_err().to_string(), error.to_string()),
+    }
+    whole
 }
 
 fn refused(template: &str, columns: &[&str]) -> TemplateError {
@@ -344,7 +351,13 @@ proptest! {
         prop_assert!(matches!(full.way, Way::Full(_)));
         prop_assert_eq!(fast.columns_used(), full.columns_used());
         let values: Vec<Value<'_>> = fast.columns_used().iter().map(|place| values[*place].clone()).collect();
-        prop_assert_eq!(fast.render(&values).unwrap().user, full.render(&values).unwrap().user);
+        let user = fast.render(&values).unwrap().user;
+        prop_assert_eq!(&user, &full.render(&values).unwrap().user);
+        for template in [fast, full] {
+            let (mut fed, mut scratch) = (String::new(), String::new());
+            let blank = template.feed(&values, &mut scratch, |piece| fed.push_str(piece)).unwrap().blank;
+            prop_assert_eq!((&fed, blank), (&user, user.trim().is_empty()));
+        }
     }
 
     #[test]

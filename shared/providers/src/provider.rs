@@ -286,12 +286,31 @@ pub enum EncodeError {
     Model(String),
 }
 
-/// Encodes rows as lines of the provider's input file.
+/// Encodes rows as lines of the provider's input file. A row's prompt is given in pieces, one behind the other, so that who
+/// makes prompts of columns need not put them together first.
 pub trait Encode: Send + Sync {
+    /// The exact length of what [`Self::begin`] and [`Self::end`] append together, in bytes.
+    fn frame_len(&self, custom_id: &CustomId<'_>) -> u64;
+    /// The exact length of what [`Self::text`] appends, in bytes. It does not depend on what stands beside the piece.
+    fn text_len(&self, piece: &str) -> u64;
+    /// Appends what stands before the user prompt.
+    fn begin(&self, custom_id: &CustomId<'_>, out: &mut Vec<u8>);
+    /// Appends the next piece of the user prompt.
+    fn text(&self, piece: &str, out: &mut Vec<u8>);
+    /// Appends what stands behind the user prompt, the line end included.
+    fn end(&self, out: &mut Vec<u8>);
+
     /// The exact length of what [`Self::encode`] appends, in bytes.
-    fn encoded_len(&self, custom_id: &CustomId<'_>, user: &str) -> u64;
+    fn encoded_len(&self, custom_id: &CustomId<'_>, user: &str) -> u64 {
+        self.frame_len(custom_id) + self.text_len(user)
+    }
+
     /// Appends one row's request, its line end included.
-    fn encode(&self, custom_id: &CustomId<'_>, user: &str, out: &mut Vec<u8>);
+    fn encode(&self, custom_id: &CustomId<'_>, user: &str, out: &mut Vec<u8>) {
+        self.begin(custom_id, out);
+        self.text(user, out);
+        self.end(out);
+    }
 }
 
 /// A decoded line of a result file. Its texts are the line's own wherever the line has them as they are.

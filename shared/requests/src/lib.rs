@@ -58,62 +58,81 @@ impl Requests {
         Ok(Self { template, encoder, values, max_line_bytes })
     }
 
-    /// The exact size of a row's encoded request under this custom id, in bytes.
-    ///
-    /// # Errors
-    /// The reason why the row can't be sent.
-    pub fn size(&self, rows: &RecordBatch, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
-        let prompt = self.prompt(rows, row)?;
-        self.checked_size(&prompt, id)
+    /// The requests of some carried rows. What it needs for one row is used again for the next.
+    #[must_use]
+    pub fn of<'a>(&'a self, rows: &'a RecordBatch) -> RowRequests<'a> {
+        RowRequests { requests: self, rows, values: Vec::new(), scratch: String::new() }
     }
 
-    /// The same for a row that was sent before, which no limit can stop any more.
+    /// The exact size of a row's encoded request, in bytes, if it was sent before: no limit can stop it any more.
     ///
     /// # Errors
     /// When the row can't be rendered, which it could before.
     pub fn sent_size(&self, rows: &RecordBatch, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
-        Ok(self.encoder.encoded_len(id, &self.prompt(rows, row)?))
+        self.of(rows).encoded_len(row, id)
+    }
+}
+
+/// The requests of some carried rows.
+pub struct RowRequests<'a> {
+    requests: &'a Requests,
+    rows: &'a RecordBatch,
+    values: Vec<Value<'a>>,
+    scratch: String,
+}
+
+impl RowRequests<'_> {
+    /// The exact size of a row's encoded request under this custom id, in bytes.
+    ///
+    /// # Errors
+    /// The reason why the row can't be sent.
+    pub fn size(&mut self, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
+        let (bytes, most) = (self.encoded_len(row, id)?, self.requests.max_line_bytes);
+        // Room for the longest row number, so that a row that fits here fits at any place of a batch.
+        if bytes + 10 > most {
+            let message = format!("the encoded request is {bytes} bytes: at most {most} can be sent");
+            return Err(LocalFailure { kind: FailureKind::TooLarge, message });
+        }
+        Ok(bytes)
     }
 
     /// Appends a row's encoded request, with its line feed, to `out`.
     ///
     /// # Errors
     /// The reason why the row can't be sent; `out` is as it was.
-    pub fn encode(
-        &self,
-        rows: &RecordBatch,
-        row: usize,
-        id: &CustomId<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), LocalFailure> {
-        let prompt = self.prompt(rows, row)?;
-        self.encoder.encode(id, &prompt, out);
-        Ok(())
+    pub fn encode(&mut self, row: usize, id: &CustomId<'_>, out: &mut Vec<u8>) -> Result<(), LocalFailure> {
+        let (before, encoder) = (out.len(), &self.requests.encoder);
+        encoder.begin(id, out);
+        let fed = self.feed(row, |piece| encoder.text(piece, out));
+        match fed {
+            Ok(()) => encoder.end(out),
+            Err(_) => out.truncate(before),
+        }
+        fed
     }
 
-    fn prompt(&self, rows: &RecordBatch, row: usize) -> Result<String, LocalFailure> {
-        let mut cells: Vec<Value<'_>> = Vec::with_capacity(self.template.columns_used().len());
-        self.values
-            .values(rows, row, &mut cells)
+    fn encoded_len(&mut self, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
+        let encoder = &self.requests.encoder;
+        let mut bytes = encoder.frame_len(id);
+        self.feed(row, |piece| bytes += encoder.text_len(piece))?;
+        Ok(bytes)
+    }
+
+    /// Gives the row's prompt in pieces.
+    fn feed(&mut self, row: usize, take: impl FnMut(&str)) -> Result<(), LocalFailure> {
+        let requests = self.requests;
+        requests
+            .values
+            .values(self.rows, row, &mut self.values)
             .map_err(|error| LocalFailure { kind: FailureKind::BadRow, message: error.to_string() })?;
-        let prompt = self
+        let fed = requests
             .template
-            .render(&cells)
+            .feed(&self.values, &mut self.scratch, take)
             .map_err(|error| LocalFailure { kind: error.kind(), message: error.to_string() })?;
-        if prompt.user.trim().is_empty() {
+        if fed.blank {
             let message = "the rendered prompt is empty".to_owned();
             return Err(LocalFailure { kind: FailureKind::EmptyPrompt, message });
         }
-        Ok(prompt.user)
-    }
-
-    fn checked_size(&self, prompt: &str, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
-        let bytes = self.encoder.encoded_len(id, prompt);
-        // Room for the longest row number, so that a row that fits here fits at any place of a batch.
-        if bytes + 10 > self.max_line_bytes {
-            let message = format!("the encoded request is {bytes} bytes: at most {} can be sent", self.max_line_bytes);
-            return Err(LocalFailure { kind: FailureKind::TooLarge, message });
-        }
-        Ok(bytes)
+        Ok(())
     }
 }

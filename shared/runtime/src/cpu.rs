@@ -7,8 +7,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// On a runtime of several threads the other tasks of this thread move to another. On a runtime of one thread, or on
 /// none, it is a plain call, so that a simulation stays deterministic.
 pub fn run_blocking_section<T>(section: impl FnOnce() -> T) -> T {
-    let many_threads = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if many_threads { tokio::task::block_in_place(section) } else { section() }
+    if has_many_threads() { tokio::task::block_in_place(section) } else { section() }
+}
+
+/// Whether this is a runtime of several threads, on which work may go on beside other work.
+pub(crate) fn has_many_threads() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 #[cfg(test)]

@@ -51,6 +51,12 @@ impl Scratch {
         Ok(Some(ScratchFile { file, reservation }))
     }
 
+    /// A file that lies elsewhere and needs no room, as if it were scratch.
+    #[must_use]
+    pub fn lend(&self, file: File) -> ScratchFile {
+        ScratchFile { file, reservation: Reservation { inner: Arc::clone(&self.inner), bytes: 0 } }
+    }
+
     /// Bytes set aside now.
     #[must_use]
     pub fn used(&self) -> u64 {

@@ -2,8 +2,6 @@
 //!
 //! Only the columns that the template names are looked at: the others of a wide row cost nothing.
 
-use std::borrow::Cow;
-
 use arrow::array::{Array, BinaryArray};
 use arrow::record_batch::RecordBatch;
 use model::table::{CsvDialect, FileKind};
@@ -24,6 +22,8 @@ pub struct RowValues {
     ascending: Vec<usize>,
     /// For each wanted column, where it is in `ascending`.
     places: Vec<usize>,
+    /// Whether `wanted` is `ascending`.
+    in_order: bool,
 }
 
 impl RowValues {
@@ -44,7 +44,8 @@ impl RowValues {
         ascending.sort_unstable();
         ascending.dedup();
         let places = wanted.iter().map(|index| ascending.partition_point(|other| other < index)).collect();
-        Ok(Self { dialect, wanted: wanted.to_vec(), ascending, places })
+        let in_order = ascending == wanted;
+        Ok(Self { dialect, wanted: wanted.to_vec(), ascending, places, in_order })
     }
 
     /// Puts the wanted values of row `row` of `rows` (the carried columns, and in their order) into `out`, which is
@@ -71,9 +72,11 @@ impl RowValues {
     }
 
     fn text<'a>(&self, dialect: &CsvDialect, record: &'a [u8], out: &mut Vec<Value<'a>>) -> Result<(), Error> {
-        let mut cells: Vec<Cow<'a, str>> = Vec::with_capacity(self.ascending.len());
-        csv::cells(record, dialect, &self.ascending, &mut cells)?;
-        out.extend(self.places.iter().map(|&place| Value::Text(cells[place].clone())));
+        csv::cells(record, dialect, &self.ascending, |cell| out.push(Value::Text(cell)))?;
+        if !self.in_order {
+            let cells = std::mem::take(out);
+            out.extend(self.places.iter().map(|&place| cells[place].clone()));
+        }
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod fetch;
 mod open;
 mod put_once;
+mod to_file;
 mod upload;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -38,6 +40,7 @@ use crate::settings::StoreSettings;
 
 pub(crate) use error::said;
 pub use error::{Error, Result};
+pub use fetch::Ahead;
 pub use put_once::{Fact, PutOnce};
 pub use upload::{ObjectWriter, Written};
 
@@ -61,6 +64,8 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
+    /// The same, if it is a folder of this machine: its objects are files, which need no copy.
+    folder: Option<Arc<LocalFileSystem>>,
     prefix: String,
     part_bytes: usize,
     /// Counts what becomes of calls, if anybody wants to know.
@@ -103,7 +108,14 @@ impl Store {
     /// A store on any backend, under a prefix without slashes at its ends.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self { inner, prefix: prefix.trim_matches('/').to_owned(), part_bytes: PART_BYTES, metrics: None }
+        let prefix = prefix.trim_matches('/').to_owned();
+        Self { inner, folder: None, prefix, part_bytes: PART_BYTES, metrics: None }
+    }
+
+    /// A store in a folder of this machine.
+    fn in_folder(files: LocalFileSystem) -> Self {
+        let files = Arc::new(files);
+        Self { folder: Some(Arc::clone(&files)), ..Self::new(files, "") }
     }
 
     /// The same store with another part size for large uploads.

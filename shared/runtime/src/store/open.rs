@@ -52,7 +52,7 @@ pub(super) fn local(dir: &Path) -> Result<Store> {
     let unusable = |reason: String| wrong("store.uri", format!("folder {}: {reason}", dir.display()));
     std::fs::create_dir_all(dir).map_err(|error| unusable(error.to_string()))?;
     let files = LocalFileSystem::new_with_prefix(dir).map_err(|error| unusable(error.to_string()))?;
-    Ok(Store::new(Arc::new(files.with_fsync(true).with_automatic_cleanup(true)), ""))
+    Ok(Store::in_folder(files.with_fsync(true).with_automatic_cleanup(true)))
 }
 
 /// A client of one bucket at the configured endpoint.

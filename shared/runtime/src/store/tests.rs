@@ -187,6 +187,55 @@ async fn a_fetched_object_is_the_one_that_its_fact_names() {
     assert_eq!(scratch.used(), 0);
 }
 
+#[tokio::test]
+async fn an_object_of_a_local_folder_is_used_where_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, scratch) = (Store::local(dir.path()).unwrap(), Scratch::new(None, 0).unwrap());
+    let good = data(&store, "d/e", b"some rows").await;
+    let file = store.fetch_verified(&good, &scratch).await.unwrap();
+    store.delete("d/e").await.unwrap();
+    assert_eq!(std::io::read_to_string(file.file()).unwrap(), "some rows", "it stays for who has it open");
+    assert!(matches!(store.fetch_verified(&good, &scratch).await, Err(Error::Missing { .. })));
+    for wrong in ["some rowz", "some row", "some rows!"] {
+        data(&store, "d/e", wrong.as_bytes()).await;
+        let error = store.fetch_verified(&good, &scratch).await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_object_comes_in_parts_and_is_checked_as_a_whole() {
+    let (store, scratch) = (Store::in_memory().with_part_bytes(16), Scratch::new(None, 1_000).unwrap());
+    for size in [0, 15, 16, 17, 32, 100, 113] {
+        let bytes: Vec<u8> = (0..size).collect();
+        let good = data(&store, "d", &bytes).await;
+        let file = store.fetch_verified(&good, &scratch).await.unwrap();
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut file.file(), &mut read).unwrap();
+        assert_eq!(read, bytes);
+    }
+    let good = data(&store, "d", &[7; 100]).await;
+    for wrong in [vec![7; 99], vec![7; 101], vec![7; 200], [vec![7; 99], vec![8]].concat()] {
+        data(&store, "d", &wrong).await;
+        let error = store.fetch_verified(&good, &scratch).await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{}: {error}", wrong.len());
+    }
+    let missing = DataRef { key: "e".to_owned(), ..good };
+    assert!(matches!(store.fetch_verified(&missing, &scratch).await, Err(Error::Missing { .. })));
+    assert_eq!(scratch.used(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_fetched_ahead_comes_in_the_order_asked_for_or_not_at_all() {
+    let (store, scratch) = (Store::in_memory(), Scratch::new(None, 1_000).unwrap());
+    let (one, two) = (data(&store, "1", b"one").await, data(&store, "2", b"two").await);
+    let files = store.fetch_ahead(vec![two.clone(), one.clone()], &scratch).unwrap().files().await.unwrap();
+    let texts: Vec<String> = files.iter().map(|file| std::io::read_to_string(file.file()).unwrap()).collect();
+    assert_eq!(texts, ["two", "one"]);
+    let large = DataRef { bytes: 2_000, ..one };
+    assert!(store.fetch_ahead(vec![two, large], &scratch).unwrap().files().await.is_none());
+}
+
 #[test]
 fn a_wrong_store_setting_names_itself() {
     for uri in ["", "s3://", "s3://b@c/x", "s3://b/../x", "file://relative", "http://x/y", "s3://b?x=1"] {

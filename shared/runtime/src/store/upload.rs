@@ -2,17 +2,23 @@
 //!
 //! **Promise.** Nothing is visible before [`ObjectWriter::finish`] returns; a writer that is dropped leaves nothing behind,
 //! as far as the store can be reached. Memory: at most four parts, whatever the object's size.
+//!
+//! What is written is not copied together: a part is a list of the pieces that came, cut where the part ends. All parts but
+//! the last have the same size, which some stores insist on.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::digest::{Checksum, Checksummer};
 use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::to_file::FileTarget;
 use super::{Error, Result};
 use crate::cpu::run_blocking_section;
 use crate::metrics::StoreMetrics;
@@ -23,6 +29,9 @@ pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
 const PARTS_IN_FLIGHT: usize = 3;
 /// From this size on hashing is worth moving other tasks away.
 const LONG_HASH: usize = 1024 * 1024;
+
+/// A file is written when so much waits: 1 MiB.
+const FILE_BYTES: usize = 1024 * 1024;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +47,11 @@ pub struct ObjectWriter {
     key: String,
     target: Target,
     part_bytes: usize,
-    buffer: Vec<u8>,
+    /// What is not on its way yet, and how much it is.
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
     bytes: u64,
+    /// Of what goes to a store; a file is hashed as it is written.
     hasher: Checksummer,
     /// Counts failed uploads to the store.
     metrics: Option<StoreMetrics>,
@@ -53,8 +65,8 @@ enum Target {
     Store(Arc<dyn ObjectStore>, Key),
     /// Parts are on their way.
     Parts(Parts),
-    /// A file of the caller's, under a temporary name beside its own.
-    File(Option<tempfile::NamedTempFile>, PathBuf),
+    /// A file of the caller's.
+    File(FileTarget),
 }
 
 impl fmt::Debug for ObjectWriter {
@@ -79,12 +91,12 @@ impl ObjectWriter {
 
     /// Writes to a file, which appears under its name when it is finished.
     pub(crate) fn to_file(path: &Path) -> Self {
-        Self::new(&path.display().to_string(), Target::File(None, path.to_owned()), PART_BYTES)
+        Self::new(&path.display().to_string(), Target::File(FileTarget::new(path)), PART_BYTES)
     }
 
     fn new(key: &str, target: Target, part_bytes: usize) -> Self {
-        let (buffer, hasher) = (Vec::new(), Checksummer::default());
-        Self { key: key.to_owned(), target, part_bytes, buffer, bytes: 0, hasher, metrics: None }
+        let (waiting, hasher) = (VecDeque::new(), Checksummer::default());
+        Self { key: key.to_owned(), target, part_bytes, waiting, waiting_bytes: 0, bytes: 0, hasher, metrics: None }
     }
 
     /// The same, which counts how often it failed.
@@ -112,28 +124,58 @@ impl ObjectWriter {
             return Err(error.clone());
         }
         self.bytes += chunk.len() as u64;
-        let hasher = &mut self.hasher;
-        if chunk.len() >= LONG_HASH {
-            run_blocking_section(|| hasher.update(&chunk));
-        } else {
-            hasher.update(&chunk);
+        if !chunk.is_empty() {
+            self.hash(&chunk);
+            self.waiting_bytes += chunk.len();
+            self.waiting.push_back(Bytes::from(chunk));
         }
-        if self.buffer.is_empty() {
-            self.buffer = chunk;
-        } else {
-            self.buffer.extend_from_slice(&chunk);
+        if let Target::File(file) = &mut self.target {
+            if self.waiting_bytes >= FILE_BYTES {
+                self.waiting_bytes = 0;
+                let written = file.append(self.waiting.drain(..).collect()).await;
+                written.map_err(|error| file_error(&self.key, &error))?;
+            }
+            return Ok(());
         }
-        while self.buffer.len() > self.part_bytes {
-            let rest = self.buffer.split_off(self.part_bytes);
-            let part = std::mem::replace(&mut self.buffer, rest);
+        while self.waiting_bytes > self.part_bytes {
+            let part = self.next_part();
             self.send(part).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, part: Vec<u8>) -> Result<()> {
+    fn hash(&mut self, chunk: &[u8]) {
+        let hasher = &mut self.hasher;
+        match &self.target {
+            Target::File(_) => {}
+            _ if chunk.len() >= LONG_HASH => run_blocking_section(|| hasher.update(chunk)),
+            _ => hasher.update(chunk),
+        }
+    }
+
+    /// The pieces of the next part, the last of them cut.
+    fn next_part(&mut self) -> PutPayload {
+        let (mut part, mut room) = (Vec::new(), self.part_bytes);
+        while let Some(mut piece) = self.waiting.pop_front() {
+            if piece.len() > room {
+                let rest = piece.split_off(room);
+                self.waiting.push_front(rest);
+            }
+            room -= piece.len();
+            part.push(piece);
+            if room == 0 {
+                break;
+            }
+        }
+        self.waiting_bytes -= self.part_bytes - room;
+        part.into_iter().collect()
+    }
+
+    async fn send(&mut self, part: PutPayload) -> Result<()> {
         match &mut self.target {
             Target::Invalid(error) => Err(error.clone()),
+            // A file takes all that waits.
+            Target::File(_) => Ok(()),
             Target::Parts(parts) => parts.send(part).await.map_err(Error::reading(&self.key)),
             Target::Store(inner, path) => {
                 let upload = inner.put_multipart(path).await.map_err(Error::reading(&self.key))?;
@@ -142,7 +184,6 @@ impl ObjectWriter {
                 self.target = Target::Parts(parts);
                 sent.map_err(Error::reading(&self.key))
             }
-            Target::File(file, path) => append(file, path, part).await.map_err(|error| file_error(&self.key, &error)),
         }
     }
 
@@ -156,23 +197,19 @@ impl ObjectWriter {
     }
 
     async fn try_finish(mut self) -> Result<Written> {
-        let last = std::mem::take(&mut self.buffer);
-        let written = Written { bytes: self.bytes, checksum: std::mem::take(&mut self.hasher).finish() };
+        let last: Vec<Bytes> = self.waiting.drain(..).collect();
+        let mut hasher = std::mem::take(&mut self.hasher);
         match &mut self.target {
             Target::Invalid(error) => return Err(error.clone()),
             Target::Store(inner, path) => {
-                inner.put(path, PutPayload::from(last)).await.map_err(Error::reading(&self.key))?;
+                inner.put(path, last.into_iter().collect()).await.map_err(Error::reading(&self.key))?;
             }
             Target::Parts(parts) => parts.finish(last).await.map_err(Error::reading(&self.key))?,
-            Target::File(file, path) => {
-                let result = async {
-                    append(file, path, last).await?;
-                    publish(file.take(), path.clone()).await
-                };
-                result.await.map_err(|error| file_error(&self.key, &error))?;
+            Target::File(file) => {
+                hasher = file.finish(last).await.map_err(|error| file_error(&self.key, &error))?;
             }
         }
-        Ok(written)
+        Ok(Written { bytes: self.bytes, checksum: hasher.finish() })
     }
 
     /// Gives the object up and removes what was sent of it.
@@ -207,12 +244,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn send(&mut self, part: Vec<u8>) -> object_store::Result<()> {
+    async fn send(&mut self, part: PutPayload) -> object_store::Result<()> {
         while self.sending.len() >= PARTS_IN_FLIGHT {
             self.one_sent().await?;
         }
         if let Some(upload) = &mut self.upload {
-            self.sending.spawn(upload.put_part(PutPayload::from(part)).in_current_span());
+            self.sending.spawn(upload.put_part(part).in_current_span());
         }
         Ok(())
     }
@@ -224,9 +261,9 @@ impl Parts {
         }
     }
 
-    async fn finish(&mut self, last: Vec<u8>) -> object_store::Result<()> {
+    async fn finish(&mut self, last: Vec<Bytes>) -> object_store::Result<()> {
         if !last.is_empty() {
-            self.send(last).await?;
+            self.send(last.into_iter().collect()).await?;
         }
         while !self.sending.is_empty() {
             self.one_sent().await?;
@@ -250,46 +287,4 @@ impl Drop for Parts {
 
 fn file_error(key: &str, error: &std::io::Error) -> Error {
     Error::Unavailable { key: key.to_owned(), reason: error.to_string() }
-}
-
-/// Opens the temporary file at first need, and appends on a thread for blocking work.
-async fn append(file: &mut Option<tempfile::NamedTempFile>, path: &Path, part: Vec<u8>) -> std::io::Result<()> {
-    let (opened, path) = (file.take(), path.to_owned());
-    let written = blocking(move || {
-        let mut file = match opened {
-            Some(file) => file,
-            None => temporary_beside(&path)?,
-        };
-        std::io::Write::write_all(&mut file, &part)?;
-        Ok(file)
-    });
-    *file = Some(written.await?);
-    Ok(())
-}
-
-fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    // The rights that a file gets which is simply written; the default of the library is the owner alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".batchmill-").suffix(".part").tempfile_in(folder)
-}
-
-async fn publish(file: Option<tempfile::NamedTempFile>, path: PathBuf) -> std::io::Result<()> {
-    blocking(move || {
-        let Some(file) = file else { return Ok(()) };
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
-        match path.parent() {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
@@ -80,7 +80,8 @@ impl GroupWriter {
         Ok(())
     }
 
-    fn end_group(&mut self) -> Result<(), Error> {
+    /// Ends the row group that is open, if it has rows.
+    pub(crate) fn end_group(&mut self) -> Result<(), Error> {
         self.group_bytes = 0;
         Ok(self.writer.flush()?)
     }
@@ -131,6 +132,17 @@ pub(crate) fn read_group(
     group: usize,
     roots: Option<&[usize]>,
 ) -> Result<RecordBatch, Error> {
+    read_selected(file, footer, group, roots, None)
+}
+
+/// The same, of some rows only: a selection and how many they are.
+pub(crate) fn read_selected(
+    file: &File,
+    footer: &Footer,
+    group: usize,
+    roots: Option<&[usize]>,
+    selected: Option<(RowSelection, usize)>,
+) -> Result<RecordBatch, Error> {
     let metadata = footer.arrow.metadata();
     let rows = metadata.row_group_num_rows(group)?;
     if rows > MAX_GROUP_ROWS {
@@ -138,6 +150,7 @@ pub(crate) fn read_group(
             "row group {group} has {rows} rows; data objects have at most {MAX_GROUP_ROWS}"
         )));
     }
+    let wanted = selected.as_ref().map_or(rows, |(_, wanted)| *wanted);
     let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
     let batch = guarded(|| {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.arrow.clone());
@@ -145,13 +158,15 @@ pub(crate) fn read_group(
             Some(roots) => ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied()),
             None => ProjectionMask::all(),
         };
-        let mut reader =
-            builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows.max(1)).build()?;
-        Ok(reader.next().transpose()?)
+        let mut builder = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows.max(1));
+        if let Some((selection, _)) = selected {
+            builder = builder.with_row_selection(selection);
+        }
+        Ok(builder.build()?.next().transpose()?)
     })?;
     let batch = batch.ok_or_else(|| Error::data(format!("row group {group} has no rows")))?;
-    if batch.num_rows() != rows {
-        return Err(Error::data(format!("row group {group} has {} rows, its footer says {rows}", batch.num_rows())));
+    if batch.num_rows() != wanted {
+        return Err(Error::data(format!("row group {group} gave {} rows of {wanted}", batch.num_rows())));
     }
     Ok(batch)
 }

@@ -24,15 +24,17 @@ mod codec;
 mod groups;
 mod meta;
 mod reader;
+mod records;
 pub mod size;
 mod writer;
 
 pub use codec::Codec;
-pub(crate) use groups::{GroupWriter, column, metadata_entry, properties, read_footer, read_group};
+pub(crate) use groups::{GroupWriter, column, metadata_entry, properties, read_footer, read_group, read_selected};
 pub use groups::{MAX_GROUP_BYTES, MAX_GROUP_ROWS};
 pub use meta::{BatchHead, BatchMeta, META_KEY, MetaStep};
 pub(crate) use reader::carried_schema;
 pub use reader::{BatchReader, BatchRows};
+pub use records::RecordReader;
 pub use writer::BatchWriter;
 
 /// How many columns stand before the caller's.

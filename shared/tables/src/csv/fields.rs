@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use model::table::CsvDialect;
 
 use super::records::line_ending;
@@ -14,8 +14,7 @@ pub fn terminator(record: &[u8]) -> &[u8] {
     line_ending(record)
 }
 
-/// Puts the wanted cells of a record into `out` (which is emptied first), as text without quoting. `wanted` are column
-/// indices in ascending order.
+/// Gives the wanted cells of a record, as text without quoting. `wanted` are column indices in ascending order.
 ///
 /// # Errors
 /// When the record has too few cells or a wanted cell is not UTF-8: the reader reports such rows as faults, so their
@@ -24,14 +23,21 @@ pub fn cells<'a>(
     record: &'a [u8],
     dialect: &CsvDialect,
     wanted: &[usize],
-    out: &mut Vec<Cow<'a, str>>,
+    mut take: impl FnMut(Cow<'a, str>),
 ) -> Result<(), Error> {
-    out.clear();
     let mut wanted = wanted.iter().copied().peekable();
+    // Checked once: a cell is then cut out of the text, since a delimiter is a character of its own.
+    let whole = std::str::from_utf8(record).ok();
+    let mut from = 0;
     for (index, raw) in raw_cells(record, delimiter(dialect)?).enumerate() {
         let Some(&next) = wanted.peek() else { return Ok(()) };
+        let cell = from..from + raw.len();
+        from = cell.end + 1;
         while wanted.next_if_eq(&index).is_some() {
-            out.push(text(raw)?);
+            take(match whole.and_then(|whole| whole.get(cell.clone())) {
+                Some(cell) => unquoted(cell),
+                None => text(raw)?,
+            });
         }
         if next < index {
             return Err(Error::data("the wanted columns are not in ascending order"));
@@ -93,13 +99,18 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
 /// A raw cell as text.
 pub(super) fn text(raw: &[u8]) -> Result<Cow<'_, str>, Error> {
     let text = std::str::from_utf8(raw).map_err(|error| Error::data(format!("a cell is not UTF-8: {error}")))?;
-    let Some(inner) = text.strip_prefix('"') else { return Ok(Cow::Borrowed(text)) };
+    Ok(unquoted(text))
+}
+
+/// A cell without its quoting.
+fn unquoted(text: &str) -> Cow<'_, str> {
+    let Some(inner) = text.strip_prefix('"') else { return Cow::Borrowed(text) };
     // A reader's sound record has nothing behind the closing quote; a malformed one is taken as far as it goes.
     let inner = inner.strip_suffix('"').unwrap_or(inner);
-    if memchr_iter(b'"', inner.as_bytes()).next().is_none() {
-        return Ok(Cow::Borrowed(inner));
+    if memchr(b'"', inner.as_bytes()).is_none() {
+        return Cow::Borrowed(inner);
     }
-    Ok(Cow::Owned(inner.replace("\"\"", "\"")))
+    Cow::Owned(inner.replace("\"\"", "\""))
 }
 
 #[cfg(test)]
@@ -119,8 +130,8 @@ mod tests {
 
     fn some(record: &str, wanted: &[usize]) -> Vec<String> {
         let mut out = Vec::new();
-        cells(record.as_bytes(), &dialect(','), wanted, &mut out).unwrap();
-        out.into_iter().map(Cow::into_owned).collect()
+        cells(record.as_bytes(), &dialect(','), wanted, |cell| out.push(cell.into_owned())).unwrap();
+        out
     }
 
     #[test]
@@ -145,12 +156,21 @@ mod tests {
     #[test]
     fn a_cell_without_a_doubled_quote_is_not_copied() {
         let mut out = Vec::new();
-        cells(b"\"a\",b\n", &dialect(','), &[0, 1], &mut out).unwrap();
+        cells(b"\"a\",b\n", &dialect(','), &[0, 1], |cell| out.push(cell)).unwrap();
         assert!(out.iter().all(|cell| matches!(cell, Cow::Borrowed(_))));
     }
 
     #[test]
     fn a_missing_cell_is_an_error() {
-        assert!(cells(b"a,b\n", &dialect(','), &[2], &mut Vec::new()).is_err());
+        assert!(cells(b"a,b\n", &dialect(','), &[2], drop).is_err());
+    }
+
+    #[test]
+    fn a_cell_beside_one_that_is_not_text_is_read_all_the_same() {
+        let record = b"a,\xff,\"b \xc3\xbc\"\n";
+        let mut out = Vec::new();
+        cells(record, &dialect(','), &[0, 2], |cell| out.push(cell.into_owned())).unwrap();
+        assert_eq!(out, ["a", "b \u{fc}"]);
+        assert!(cells(record, &dialect(','), &[1], drop).is_err());
     }
 }

@@ -24,9 +24,13 @@ use super::BOM;
 use super::fields::delimiter;
 use super::records::line_ending;
 use crate::input::Error;
+use crate::result::{Cell, FinalRow};
 
 /// The gzip header's code for an unknown operating system (RFC 1952, section 2.3.1).
 const UNKNOWN_SYSTEM: u8 = 255;
+
+/// Below so many bytes a cell is looked through byte by byte: that is over before a vectorised search has begun.
+const SHORT: usize = 24;
 
 #[derive(Debug)]
 enum Sink {
@@ -38,6 +42,7 @@ enum Sink {
 #[derive(Debug)]
 pub struct CsvOutput {
     sink: Sink,
+    /// A line before it is compressed.
     line: Vec<u8>,
     delimiter: u8,
     quote_all: bool,
@@ -97,6 +102,22 @@ impl CsvOutput {
         self.line(record, answers)
     }
 
+    /// Writes one row with how it ended: the first of its cells, as many as there are added columns.
+    ///
+    /// # Errors
+    /// When there are more added columns than cells.
+    pub fn answered(&mut self, record: &[u8], row: &FinalRow<'_>) -> Result<(), Error> {
+        let cells = row.cells();
+        let added = self.added.len();
+        let cells = cells.get(..added).ok_or_else(|| Error::data(format!("12 answers for {added} added columns")))?;
+        self.spliced(record, |line, quoting| {
+            for cell in cells {
+                line.push(quoting.delimiter);
+                quoting.answer(line, cell);
+            }
+        })
+    }
+
     /// How many columns it adds.
     #[must_use]
     pub fn added(&self) -> usize {
@@ -132,27 +153,83 @@ impl CsvOutput {
     }
 
     fn line(&mut self, record: &[u8], cells: &[Option<&str>]) -> Result<(), Error> {
-        let ending = line_ending(record);
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        line.extend_from_slice(&record[..record.len() - ending.len()]);
-        for cell in cells {
-            line.push(self.delimiter);
-            if let Some(text) = cell {
-                self.cell(&mut line, text.as_bytes());
+        self.spliced(record, |line, quoting| {
+            for cell in cells {
+                line.push(quoting.delimiter);
+                if let Some(text) = cell {
+                    quoting.text(line, text.as_bytes());
+                }
             }
-        }
-        line.extend_from_slice(ending);
-        let written = self.write(&line);
-        self.line = line;
-        written
+        })
     }
 
-    fn cell(&self, line: &mut Vec<u8>, text: &[u8]) {
-        let quoted = self.quote_all
+    /// Writes a record, and before its line ending what `cells` writes.
+    fn spliced(&mut self, record: &[u8], cells: impl FnOnce(&mut Vec<u8>, Quoting)) -> Result<(), Error> {
+        let ending = line_ending(record);
+        let quoting = Quoting { delimiter: self.delimiter, all: self.quote_all };
+        let line = match &mut self.sink {
+            Sink::Plain(out) => out,
+            Sink::Gzip(_) => &mut self.line,
+        };
+        line.extend_from_slice(&record[..record.len() - ending.len()]);
+        cells(line, quoting);
+        line.extend_from_slice(ending);
+        match &mut self.sink {
+            Sink::Plain(_) => Ok(()),
+            Sink::Gzip(encoder) => {
+                let written = encoder.write_all(&self.line).map_err(failed);
+                self.line.clear();
+                written
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.sink {
+            Sink::Plain(out) => {
+                out.extend_from_slice(bytes);
+                Ok(())
+            }
+            Sink::Gzip(encoder) => encoder.write_all(bytes).map_err(failed),
+        }
+    }
+}
+
+/// How a file quotes.
+#[derive(Debug, Clone, Copy)]
+struct Quoting {
+    delimiter: u8,
+    all: bool,
+}
+
+impl Quoting {
+    fn answer(self, line: &mut Vec<u8>, cell: &Cell<'_>) {
+        match cell {
+            Cell::None => {}
+            Cell::Text(text) => self.text(line, text.as_bytes()),
+            Cell::Error(text) => self.text(line, text.as_bytes()),
+            Cell::Count(count) => {
+                let (mut digits, mut rest, mut first) = ([b'0'; 20], *count, 20);
+                while rest > 0 || first == 20 {
+                    first -= 1;
+                    digits[first] += (rest % 10) as u8;
+                    rest /= 10;
+                }
+                self.text(line, &digits[first..]);
+            }
+            Cell::Cost(cost) => self.text(line, cost.to_string().as_bytes()),
+        }
+    }
+
+    fn text(self, line: &mut Vec<u8>, text: &[u8]) {
+        let special = |byte: u8| matches!(byte, b'"' | b'\n' | b'\r') || byte == self.delimiter;
+        let quoted = self.all
             || text.is_empty()
-            || memchr3(b'"', b'\n', b'\r', text).is_some()
-            || memchr(self.delimiter, text).is_some();
+            || if text.len() < SHORT {
+                text.iter().any(|byte| special(*byte))
+            } else {
+                memchr3(b'"', b'\n', b'\r', text).is_some() || memchr(self.delimiter, text).is_some()
+            };
         if !quoted {
             line.extend_from_slice(text);
             return;
@@ -166,16 +243,6 @@ impl CsvOutput {
         }
         line.extend_from_slice(rest);
         line.push(b'"');
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        match &mut self.sink {
-            Sink::Plain(out) => {
-                out.extend_from_slice(bytes);
-                Ok(())
-            }
-            Sink::Gzip(encoder) => encoder.write_all(bytes).map_err(failed),
-        }
     }
 }
 

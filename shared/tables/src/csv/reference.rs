@@ -228,8 +228,8 @@ fn quote(cell: &str, force: bool, delimiter: char) -> String {
 fn cells_of(info: &TableInfo, record: &[u8]) -> Vec<String> {
     let wanted: Vec<usize> = (0..info.columns.len()).collect();
     let mut out = Vec::new();
-    cells(record, info.csv.as_ref().unwrap(), &wanted, &mut out).unwrap();
-    out.into_iter().map(Cow::into_owned).collect()
+    cells(record, info.csv.as_ref().unwrap(), &wanted, |cell| out.push(cell.into_owned())).unwrap();
+    out
 }
 
 /// The text behind the header line of a file that has neither a byte order mark nor a quoted header.

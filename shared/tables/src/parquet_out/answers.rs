@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Decimal128Array, Int64Builder, StringBuilder};
 use arrow::datatypes::FieldRef;
 use model::FailureKind;
+use model::price::Usd;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 
 use crate::Error;
@@ -17,6 +18,11 @@ const ENCODE_BYTES: usize = 1 << 20;
 pub(super) const COST_DIGITS: (u8, i8) = (38, 12);
 /// The largest cost of so many digits.
 const MOST: u128 = 10u128.pow(38) - 1;
+
+/// A cost as its column has it.
+pub(super) fn decimal(cost: Usd) -> Option<i128> {
+    i128::try_from(cost.pico().min(MOST)).ok()
+}
 
 /// Reads as many answers as the row group has rows, and encodes them into the columns' writers.
 pub(super) fn encode(
@@ -67,8 +73,7 @@ impl Builders {
         for (builder, count) in self.counts.iter_mut().zip(counts) {
             builder.append_option(count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
         }
-        let cost = row.cost.map(|cost| cost.pico().min(MOST));
-        self.costs.push(cost.and_then(|pico| i128::try_from(pico).ok()));
+        self.costs.push(row.cost.and_then(decimal));
     }
 
     fn finish(mut self) -> Result<Vec<ArrayRef>, Error> {

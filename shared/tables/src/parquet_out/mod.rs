@@ -3,6 +3,9 @@
 //! What it promises:
 //! - The caller's column chunks are copied from batch data as they are, undecoded: it costs no more than moving bytes,
 //!   and no value can change on the way. One row group of batch data becomes one of the output.
+//! - So are the answers, where one attempt has the last word on all rows of the group and a row group of its results has
+//!   the same rows: result data has the added columns as the output has them ([`crate::result`]). Only the number of
+//!   attempts and the cost are encoded. Elsewhere the answers are decoded and encoded anew; the values are the same.
 //! - Names, types, nullability, field metadata and the schema's own metadata are the input's; the file carries the Arrow
 //!   schema (`ARROW:schema`), so that readers which know it see time zones, large text and dictionaries as they were.
 //! - The bytes are a function of the batch data and the answers.
@@ -12,9 +15,10 @@
 //! the four counts of tokens and `attempts` (Int64). All are nullable. Their names come from the job's spec.
 //!
 //! What is deliberately missing: statistics and indexes, which copying could not give for the caller's columns, and a
-//! change of the copied chunks' compression: batch data has the input's already.
+//! change of the copied chunks' compression: batch and result data have the input's already.
 
 mod answers;
+mod copied;
 mod rows;
 
 use std::fs::File;
@@ -23,8 +27,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use model::TableInfo;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory};
-use parquet::column::writer::ColumnCloseResult;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -34,6 +37,8 @@ use crate::Error;
 use crate::batch::{Codec, OWN_COLUMNS, carried_schema, properties, read_footer};
 use crate::parquet_in::{Footer, guarded, schema};
 use crate::result::Answers;
+
+use copied::{Added, append_chunk};
 
 pub use rows::RowsOutput;
 
@@ -80,6 +85,18 @@ impl BatchChunks {
     pub fn rows(&self) -> u64 {
         self.footer.rows
     }
+
+    /// How many rows a row group has.
+    ///
+    /// # Errors
+    /// When there is no such row group.
+    pub fn group_rows(&self, group: usize) -> Result<usize, Error> {
+        let metadata = self.footer.arrow.metadata();
+        if group >= metadata.num_row_groups() {
+            return Err(Error::data(format!("row group {group} was asked for among {}", metadata.num_row_groups())));
+        }
+        Ok(metadata.row_group_num_rows(group)?)
+    }
 }
 
 impl ParquetOutput {
@@ -117,31 +134,26 @@ impl ParquetOutput {
     /// When the batch data's columns are not the table's, when it is broken, or when `answers` fails. The output is of no
     /// use then.
     pub fn append_group(&mut self, batch: &BatchChunks, group: usize, answers: &mut dyn Answers) -> Result<(), Error> {
+        let rows = batch.group_rows(group)?;
+        let fields = &self.schema.fields()[self.schema.fields().len() - self.added..];
+        let answers = answers::encode(rows, answers, fields, self.writers()?)?;
+        self.append(batch, group, answers.into_iter().map(Added::Encoded).collect())
+    }
+
+    /// Writes a row group: the caller's chunks, then the added ones.
+    fn append(&mut self, batch: &BatchChunks, group: usize, added: Vec<Added<'_>>) -> Result<(), Error> {
         let carried = carried_schema(batch.footer.schema());
         if carried.fields()[..] != self.schema.fields()[..self.schema.fields().len() - self.added] {
             return Err(Error::data("the batch data's columns are not the table's"));
         }
-        let metadata = batch.footer.arrow.metadata();
-        if group >= metadata.num_row_groups() {
-            return Err(Error::data(format!("row group {group} was asked for among {}", metadata.num_row_groups())));
-        }
-        let rows = metadata.row_group_num_rows(group)?;
-        let answers = self.encode(rows, answers)?;
+        let rows = batch.group_rows(group)?;
         guarded(|| {
             let mut target = self.writer.next_row_group()?;
-            for chunk in metadata.row_group(group).columns().iter().skip(OWN_COLUMNS) {
-                let close = ColumnCloseResult {
-                    bytes_written: u64::try_from(chunk.compressed_size())?,
-                    rows_written: rows as u64,
-                    metadata: chunk.clone(),
-                    bloom_filter: None,
-                    column_index: None,
-                    offset_index: None,
-                };
-                target.append_column(&batch.file, close)?;
+            for chunk in batch.footer.arrow.metadata().row_group(group).columns().iter().skip(OWN_COLUMNS) {
+                append_chunk(&mut target, &batch.file, chunk.clone(), rows)?;
             }
-            for chunk in answers {
-                chunk.append_to_row_group(&mut target)?;
+            for chunk in added {
+                chunk.append(&mut target, rows)?;
             }
             target.close().map(|_| ())
         })?;
@@ -149,12 +161,10 @@ impl ParquetOutput {
         Ok(())
     }
 
-    /// The answers of one row group, encoded.
-    fn encode(&self, rows: usize, answers: &mut dyn Answers) -> Result<Vec<ArrowColumnChunk>, Error> {
+    /// Writers for the added columns of the next row group.
+    fn writers(&self) -> Result<Vec<ArrowColumnWriter>, Error> {
         let mut writers = self.factory.create_column_writers(self.writer.flushed_row_groups().len())?;
-        let writers = writers.split_off(writers.len() - self.added);
-        let fields = &self.schema.fields()[self.schema.fields().len() - self.added..];
-        answers::encode(rows, answers, fields, writers)
+        Ok(writers.split_off(writers.len() - self.added))
     }
 
     /// The bytes that were encoded since the last call.

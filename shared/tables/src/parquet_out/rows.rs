@@ -4,15 +4,14 @@
 //! read the input reads this. Values are decoded and encoded anew: they are equal, the bytes need not be.
 //! Memory is one row group. The same rows always give the same bytes.
 
-use arrow::array::UInt32Array;
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use model::TableInfo;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::{BatchChunks, file_properties};
 use crate::Error;
-use crate::batch::{Codec, GroupWriter, OWN_COLUMNS, read_group};
+use crate::batch::{Codec, GroupWriter, OWN_COLUMNS, read_selected};
 use crate::parquet_in::schema;
 
 /// Writes a file of the caller's columns alone, into memory; the caller drains it with [`RowsOutput::take`].
@@ -64,16 +63,23 @@ impl RowsOutput {
 }
 
 impl BatchChunks {
-    /// The caller's columns of some rows of one row group, by their place in it, in the order given.
+    /// The caller's columns of some rows of one row group, by their places in it, which ascend. What lies between them is
+    /// passed over.
     ///
     /// # Errors
-    /// When the batch data is broken, or there is no such row.
+    /// When the batch data is broken, the places do not ascend, or there is no such row.
     pub fn select(&self, group: usize, rows: &[u32]) -> Result<RecordBatch, Error> {
         let carried: Vec<usize> = (OWN_COLUMNS..self.footer.schema().fields().len()).collect();
-        let batch = read_group(&self.file, &self.footer, group, Some(&carried))?;
-        if let Some(beyond) = rows.iter().find(|row| **row as usize >= batch.num_rows()) {
-            return Err(Error::data(format!("row {beyond} was selected among {}", batch.num_rows())));
+        let all = self.group_rows(group)?;
+        let (mut selectors, mut next) = (Vec::with_capacity(2 * rows.len()), 0);
+        for row in rows.iter().map(|row| *row as usize) {
+            if row < next || row >= all {
+                return Err(Error::data(format!("row {row} was selected among {all}, behind row {next}")));
+            }
+            selectors.extend([RowSelector::skip(row - next), RowSelector::select(1)]);
+            next = row + 1;
         }
-        Ok(take_record_batch(&batch, &UInt32Array::from(rows.to_vec()))?)
+        let selection = RowSelection::from(selectors);
+        read_selected(&self.file, &self.footer, group, Some(&carried), Some((selection, rows.len())))
     }
 }

@@ -1,6 +1,6 @@
 //! A row as it stands in the output.
 
-use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use model::price::Usd;
 use model::{FailureKind, RowStatus};
@@ -52,40 +52,71 @@ impl<'a> FinalRow<'a> {
 
     /// The error cell: `<kind>: <message>`, or the kind alone; nothing for an answered row.
     #[must_use]
-    pub fn error_cell(&self) -> Option<Cow<'a, str>> {
-        if self.status == RowStatus::Answered {
-            return None;
-        }
-        let kind = self.error_kind.map_or("failed", FailureKind::as_str);
-        Some(match self.error {
-            Some(message) if !message.is_empty() => Cow::Owned(format!("{kind}: {message}")),
-            _ => Cow::Borrowed(kind),
+    pub fn error_cell(&self) -> Option<String> {
+        (self.status != RowStatus::Answered).then(|| {
+            let mut cell = String::new();
+            // A string takes whatever is written into it.
+            let _ = write_error(self.error_kind, self.error, &mut cell);
+            cell
         })
     }
 
-    /// The cells as text, in the order of [`model::JobSpec::added_columns`]; none where there is nothing, so that an
-    /// empty answer and no answer stay two things.
+    /// The cells, in the order of [`model::JobSpec::added_columns`] with details; without them the first two are all.
     #[must_use]
-    pub fn cells(&self, details: bool) -> Vec<Option<Cow<'a, str>>> {
-        let text = |text: Option<&'a str>| text.map(Cow::Borrowed);
-        let count = |count: Option<u64>| count.map(|count| Cow::Owned(count.to_string()));
-        let mut cells = vec![text(self.response), self.error_cell()];
-        if details {
-            cells.extend([
-                Some(Cow::Borrowed(self.status.as_str())),
-                text(self.error_kind.map(FailureKind::as_str)),
-                text(self.finish_reason),
-                text(self.model),
-                count(self.usage.input),
-                count(self.usage.cached),
-                count(self.usage.output),
-                count(self.usage.reasoning),
-                Some(Cow::Owned(self.attempts.to_string())),
-                self.cost.map(|cost| Cow::Owned(cost.to_string())),
-            ]);
-        }
-        cells
+    pub fn cells(&self) -> [Cell<'a>; 12] {
+        let text = |text: Option<&'a str>| text.map_or(Cell::None, Cell::Text);
+        let count = |count: Option<u64>| count.map_or(Cell::None, Cell::Count);
+        [
+            text(self.response),
+            self.error_cell().map_or(Cell::None, Cell::Error),
+            Cell::Text(self.status.as_str()),
+            text(self.error_kind.map(FailureKind::as_str)),
+            text(self.finish_reason),
+            text(self.model),
+            count(self.usage.input),
+            count(self.usage.cached),
+            count(self.usage.output),
+            count(self.usage.reasoning),
+            Cell::Count(self.attempts.into()),
+            self.cost.map_or(Cell::None, Cell::Cost),
+        ]
     }
+}
+
+/// One added cell of a row. Nothing and a text without characters are two things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// Nothing.
+    None,
+    /// A text.
+    Text(&'a str),
+    /// The error, kind and message.
+    Error(String),
+    /// A count.
+    Count(u64),
+    /// A cost.
+    Cost(Usd),
+}
+
+/// What stands for the kind where there is none.
+const NO_KIND: &str = "failed";
+
+/// Writes an error cell: `<kind>: <message>`, or the kind alone.
+pub(super) fn write_error(kind: Option<FailureKind>, message: Option<&str>, into: &mut impl Write) -> fmt::Result {
+    into.write_str(kind.map_or(NO_KIND, FailureKind::as_str))?;
+    match message {
+        Some(message) if !message.is_empty() => {
+            into.write_str(": ")?;
+            into.write_str(message)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The message of an error cell; none if the cell is the kind alone. `Err` when the cell is not of this kind.
+pub(super) fn message_of(cell: &str, kind: Option<FailureKind>) -> Result<Option<&str>, ()> {
+    let rest = cell.strip_prefix(kind.map_or(NO_KIND, FailureKind::as_str)).ok_or(())?;
+    if rest.is_empty() { Ok(None) } else { rest.strip_prefix(": ").map(Some).ok_or(()) }
 }
 
 /// Where an output writer gets the answers from: one row after the other, in the order of the batch's rows.

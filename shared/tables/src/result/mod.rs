@@ -4,12 +4,19 @@
 //! | position | name | type |
 //! |---|---|---|
 //! | 0 | `_row` | UInt64, the row of the input |
-//! | 1 | `status` | Utf8: `answered`, `failed` or `retried` |
-//! | 2–6 | `response`, `error_kind`, `error`, `finish_reason`, `model` | Utf8, nullable |
-//! | 7–10 | `input_tokens`, `cached_tokens`, `output_tokens`, `reasoning_tokens` | UInt64, nullable |
+//! | 1 | `response` | Utf8, only of an answered row |
+//! | 2 | `error` | Utf8, only of others: the output's error cell, `<kind>: <message>` or the kind alone |
+//! | 3 | `status` | Utf8: `answered`, `failed` or `retried` |
+//! | 4–6 | `error_kind`, `finish_reason`, `model` | Utf8 |
+//! | 7–10 | `input_tokens`, `cached_tokens`, `output_tokens`, `reasoning_tokens` | Int64 |
 //! | 11 | `tries` | UInt32: the row's failures so far |
 //!
-//! Row groups are bounded as those of batch data are. What is said of the file is in the fact that names it.
+//! Columns 1 to 10 are those that a Parquet output adds, in its order, types and spelling, all nullable as there, so that
+//! the merger copies them undecoded where one attempt speaks for all rows ([`crate::parquet_out`]). For the same reason a
+//! row group ends where one of the attempt's batch data ends ([`ResultWriter::end_group`]); long answers may need several
+//! for one, since they are bounded as those of batch data are. What is said of the file is in the fact that names it.
+//!
+//! Counts of tokens beyond what Int64 holds are written as the largest that it does.
 //!
 //! [`FinalRow`] is what the merger makes of a row's results over all attempts, and what both output writers write: here
 //! too is how its cells look, so that CSV and Parquet can't differ.
@@ -23,20 +30,25 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use model::{FailureKind, RowStatus, Tokens};
 
-pub use final_row::{Answers, FinalRow};
-pub use reader::{ResultReader, ResultRows};
+pub use final_row::{Answers, Cell, FinalRow};
+pub use reader::{End, Ends, ResultReader, ResultRows};
 pub use writer::ResultWriter;
 
 /// The columns, as the essay lists them.
-pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let count = |name: &str| Field::new(name, DataType::UInt64, true);
+pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::Utf8));
+
+/// The same columns as they are read: views of the pages' bytes, which need no copy.
+static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::Utf8View));
+
+fn schema(text: &DataType) -> SchemaRef {
+    let text = |name: &str| Field::new(name, text.clone(), true);
+    let count = |name: &str| Field::new(name, DataType::Int64, true);
     Arc::new(Schema::new(vec![
         Field::new("_row", DataType::UInt64, false),
-        Field::new("status", DataType::Utf8, false),
         text("response"),
-        text("error_kind"),
         text("error"),
+        text("status"),
+        text("error_kind"),
         text("finish_reason"),
         text("model"),
         count("input_tokens"),
@@ -45,7 +57,7 @@ pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         count("reasoning_tokens"),
         Field::new("tries", DataType::UInt32, false),
     ]))
-});
+}
 
 /// The tokens of one row, as far as the provider said them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,7 +8,14 @@ use crate::batch::{Codec, MAX_GROUP_BYTES, MAX_GROUP_ROWS};
 
 /// The cells of a row, `-` where there is none.
 fn texts(end: &FinalRow<'_>, details: bool) -> Vec<String> {
-    end.cells(details).into_iter().map(|cell| cell.map_or_else(|| "-".to_owned(), |cell| cell.into_owned())).collect()
+    let cells = end.cells().into_iter().map(|cell| match cell {
+        Cell::None => "-".to_owned(),
+        Cell::Text(text) => text.to_owned(),
+        Cell::Error(text) => text,
+        Cell::Count(count) => count.to_string(),
+        Cell::Cost(cost) => cost.to_string(),
+    });
+    cells.take(if details { 12 } else { 2 }).collect()
 }
 
 pub(crate) fn row(row: u64) -> ResultRow<'static> {
@@ -104,10 +111,39 @@ fn an_answered_row_shows_no_error_of_an_earlier_attempt() {
 fn cells_are_as_many_as_the_columns_that_the_spec_adds() {
     let spec = r#"{"id":"a","input":{"uri":"s3://a/b.csv"},"output":{"uri":"s3://a/c.csv"},"request":{"model":"sim/echo","template":"x"}}"#;
     let mut spec: model::JobSpec = serde_json::from_str(spec).unwrap();
-    for details in [false, true] {
-        spec.details = details;
-        assert_eq!(FinalRow::new(&row(0), 1, None).cells(details).len(), spec.added_columns().len());
+    spec.details = true;
+    assert_eq!(FinalRow::new(&row(0), 1, None).cells().len(), spec.added_columns().len());
+}
+
+/// What of a row is kept.
+fn kept<'a>(row: &ResultRow<'a>) -> ResultRow<'a> {
+    let answered = row.status == RowStatus::Answered;
+    let count = |count: Option<u64>| count.map(|count| count.min(i64::MAX as u64));
+    let Usage { input, cached, output, reasoning } = row.usage;
+    ResultRow {
+        response: row.response.filter(|_| answered),
+        error_kind: row.error_kind.filter(|_| !answered),
+        error: row.error.filter(|text| !answered && !text.is_empty()),
+        usage: Usage { input: count(input), cached: count(cached), output: count(output), reasoning: count(reasoning) },
+        ..*row
     }
+}
+
+#[test]
+fn a_row_group_ends_where_it_is_told_and_not_without_rows() {
+    let mut writer =
+        ResultWriter::new(&"spring".parse().unwrap(), BatchId { number: 7, attempt: 1 }, Codec::Snappy).unwrap();
+    let mut bytes = Vec::new();
+    for (id, end) in [(0, true), (1, false), (2, true), (3, false)] {
+        writer.push(&row(id)).unwrap();
+        for _ in 0..if end { 2 } else { 0 } {
+            writer.end_group().unwrap();
+            bytes.extend(writer.take());
+        }
+    }
+    bytes.extend(writer.finish().unwrap());
+    let lengths: Vec<usize> = ResultReader::open(file_of(&bytes)).unwrap().map(|rows| rows.unwrap().len()).collect();
+    assert_eq!(lengths, [1, 2, 1]);
 }
 
 type Drawn = (u64, u8, [Option<String>; 4], Option<FailureKind>, [Option<u64>; 4], u32);
@@ -137,9 +173,16 @@ proptest! {
         let bytes = write(&rows);
         let mut reader = ResultReader::open(file_of(&bytes)).unwrap();
         for row in &rows {
-            prop_assert_eq!(reader.next_row().unwrap(), Some(*row));
+            prop_assert_eq!(reader.next_row().unwrap(), Some(kept(row)));
         }
         prop_assert_eq!(reader.next_row().unwrap(), None);
+        let mut reader = ResultReader::open(file_of(&bytes)).unwrap();
+        let ends = reader.next_ends(true).unwrap();
+        prop_assert_eq!(ends.as_ref().map_or(0, Ends::len), rows.len(), "so few rows are one row group");
+        for (index, row) in rows.iter().map(kept).enumerate() {
+            let end = End { row: row.row, status: row.status, error_kind: row.error_kind, usage: row.usage };
+            prop_assert_eq!(ends.as_ref().unwrap().get(index).unwrap(), end);
+        }
         prop_assert_eq!(bytes, write(&rows));
     }
 }

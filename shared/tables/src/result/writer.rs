@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringBuilder, UInt32Builder, UInt64Builder};
+use arrow::array::{ArrayRef, Int64Builder, StringBuilder, UInt32Builder, UInt64Builder};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use model::{BatchId, FailureKind, JobId};
+use model::{BatchId, FailureKind, JobId, RowStatus};
 use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;
 use parquet::schema::types::ColumnPath;
 
+use super::final_row::write_error;
 use super::{ResultRow, SCHEMA};
 use crate::Error;
 use crate::batch::{Codec, GroupWriter, properties};
@@ -64,7 +65,7 @@ impl ResultWriter {
         self.groups.rows() + self.buffered.rows as u64
     }
 
-    /// Appends the next row.
+    /// Appends the next row. Of an answered row no error is kept, of another no answer.
     ///
     /// # Errors
     /// When the rows can't be encoded.
@@ -79,6 +80,15 @@ impl ResultWriter {
             self.encode()?;
         }
         Ok(())
+    }
+
+    /// Ends the row group, as behind each row group of the attempt's batch data: the merger copies groups that line up.
+    ///
+    /// # Errors
+    /// When the rows can't be encoded.
+    pub fn end_group(&mut self) -> Result<(), Error> {
+        self.encode()?;
+        self.groups.end_group()
     }
 
     fn encode(&mut self) -> Result<(), Error> {
@@ -107,11 +117,12 @@ struct Builders {
     rows: usize,
     bytes: usize,
     row: UInt64Builder,
-    status: StringBuilder,
-    /// Response, error kind, error, finish reason, model.
-    texts: [StringBuilder; 5],
+    response: StringBuilder,
+    error: StringBuilder,
+    /// Status, error kind, finish reason, model.
+    texts: [StringBuilder; 4],
     /// Input, cached, output, reasoning.
-    counts: [UInt64Builder; 4],
+    counts: [Int64Builder; 4],
     tries: UInt32Builder,
 }
 
@@ -120,20 +131,30 @@ impl Builders {
         self.rows += 1;
         self.bytes += bytes;
         self.row.append_value(row.row);
-        self.status.append_value(row.status.as_str());
-        let texts = [row.response, row.error_kind.map(FailureKind::as_str), row.error, row.finish_reason, row.model];
+        let answered = row.status == RowStatus::Answered;
+        self.response.append_option(row.response.filter(|_| answered));
+        if answered {
+            self.error.append_null();
+        } else {
+            // A builder takes whatever is written into it.
+            let _ = write_error(row.error_kind, row.error, &mut self.error);
+            self.error.append_value("");
+        }
+        let kind = row.error_kind.filter(|_| !answered).map(FailureKind::as_str);
+        let texts = [Some(row.status.as_str()), kind, row.finish_reason, row.model];
         for (builder, text) in self.texts.iter_mut().zip(texts) {
             builder.append_option(text);
         }
         let usage = row.usage;
         for (builder, count) in self.counts.iter_mut().zip([usage.input, usage.cached, usage.output, usage.reasoning]) {
-            builder.append_option(count);
+            builder.append_option(count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
         }
         self.tries.append_value(row.tries);
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.row.finish()), Arc::new(self.status.finish())];
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(self.row.finish()), Arc::new(self.response.finish()), Arc::new(self.error.finish())];
         columns.extend(self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
         columns.extend(self.counts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
         columns.push(Arc::new(self.tries.finish()));

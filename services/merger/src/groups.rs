@@ -1,0 +1,122 @@
+//! The output in the making, and how a row group of a batch gets into it.
+
+use std::fs::File;
+
+use model::price::Pricing;
+use model::spec::{COST_COLUMN, FileFormat};
+use model::table::FileKind;
+use model::{JobFact, RowStatus, TableInfo};
+use tables::Error;
+use tables::batch::{Codec, RecordReader};
+use tables::csv::CsvOutput;
+use tables::parquet_out::{BatchChunks, ParquetOutput};
+use tables::result::Answers;
+
+use crate::failed::FailedRows;
+use crate::zip::{Noting, Zip};
+
+/// The output in the making.
+pub(crate) enum Output {
+    Csv(CsvOutput),
+    Parquet(Box<ParquetOutput>),
+}
+
+/// Whether a CSV file of this job is gzipped: as the output's name says, else as the input is.
+pub(crate) fn is_gzipped(output: &str, table: &TableInfo) -> bool {
+    let by_name = FileFormat::from_name(output).map(|format| format == FileFormat::CsvGz);
+    by_name.unwrap_or_else(|| table.csv.as_ref().is_some_and(|dialect| dialect.gzip))
+}
+
+impl Output {
+    pub(crate) fn new(
+        job: &JobFact,
+        pricing: Option<&Pricing>,
+        table: &TableInfo,
+        codec: Codec,
+    ) -> Result<Self, Error> {
+        let mut added = job.spec.added_columns();
+        if pricing.is_none() {
+            // Planned before there were prices: a column of the caller's may have the name.
+            added.retain(|column| *column != COST_COLUMN);
+        }
+        Ok(match table.kind {
+            FileKind::Parquet => Self::Parquet(Box::new(ParquetOutput::new(table, &added, codec)?)),
+            FileKind::Csv => {
+                let mut output = CsvOutput::new(table, &added, is_gzipped(&job.spec.output.uri, table))?;
+                output.header()?;
+                Self::Csv(output)
+            }
+        })
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Csv(output) => output.finish(),
+            Self::Parquet(output) => output.finish(),
+        }
+    }
+}
+
+/// A batch's row groups, as the output wants them: records for CSV, column chunks for Parquet.
+pub(crate) enum Groups {
+    Records(RecordReader),
+    Chunks { chunks: BatchChunks, next: usize },
+}
+
+impl Groups {
+    pub(crate) fn open(output: &Output, data: File) -> Result<Self, Error> {
+        Ok(match output {
+            Output::Csv(_) => Self::Records(RecordReader::open(data)?),
+            Output::Parquet(_) => Self::Chunks { chunks: BatchChunks::open(data)?, next: 0 },
+        })
+    }
+
+    /// Merges the next row group and gives what is encoded; none behind the last. Failed rows go to their own file too.
+    pub(crate) fn next(
+        &mut self,
+        output: &mut Output,
+        failed: &mut FailedRows<'_>,
+        zip: &mut Zip,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        match (self, output) {
+            (Self::Records(reader), Output::Csv(output)) => {
+                let Some(records) = reader.next().transpose()? else { return Ok(None) };
+                for record in records.iter() {
+                    let record = record.unwrap_or_default();
+                    let row = zip.next_row()?;
+                    output.answered(record, &row)?;
+                    if row.status != RowStatus::Answered {
+                        failed.push_record(record)?;
+                    }
+                }
+                Ok(Some(output.take()))
+            }
+            (Self::Chunks { chunks, next }, Output::Parquet(output)) => {
+                if *next >= chunks.groups() {
+                    return Ok(None);
+                }
+                let rows = append(output, chunks, *next, zip)?;
+                failed.push_rows(chunks, *next, &rows)?;
+                *next += 1;
+                Ok(Some(output.take()))
+            }
+            _ => Err(Error::data("the batch is not of the output's format")),
+        }
+    }
+}
+
+/// Appends a row group to a Parquet output and gives the places of the rows that failed. The answers are copied undecoded
+/// where they can be.
+fn append(output: &mut ParquetOutput, chunks: &BatchChunks, group: usize, zip: &mut Zip) -> Result<Vec<u32>, Error> {
+    let Some(of_results) = zip.lined_up(chunks.group_rows(group)?) else {
+        let mut answers = Noting::new(zip);
+        output.append_group(chunks, group, &mut answers)?;
+        return Ok(answers.failed);
+    };
+    let vouched = zip.vouch()?;
+    output.append_copied(chunks, group, (zip.results()?, of_results), &vouched.costs)?;
+    Ok(vouched.failed)
+}
+
+#[cfg(test)]
+mod tests;
