@@ -330,7 +330,7 @@ impl Provider for ScriptedProvider {
         self.format.line_id(line)
     }
 
-    fn decode_line(&self, line: &[u8]) -> std::result::Result<Answer, BadLine> {
+    fn decode_line<'l>(&self, line: &'l [u8]) -> std::result::Result<Answer<'l>, BadLine> {
         self.format.decode_line(line)
     }
 

@@ -1,27 +1,26 @@
-//! From lines to result rows: the batch data is walked in its own order, each row looks up its line, and what is to be
-//! tried again goes into the next attempt's batch in the same walk. One fact commits both.
+//! The end of an attempt: the provider's files are read, the batch data is walked, and one fact commits the results and the
+//! next attempt's batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::facts::SCHEMA;
-use model::price::{Cost, ListedPrice};
-use model::retry::{RetryTable, Tries};
-use model::{BatchId, BatchRef, Counts, CustomId, DataRef, FailureKind, Nonce, ResultFact, RowStatus, Tokens, keys};
-use providers::{Error, Outcome};
+use model::price::ListedPrice;
+use model::{BatchId, BatchRef, DataRef, FailureKind, ResultFact, Tokens, keys};
+use providers::Error;
 use requests::Job;
 use runtime::store::ObjectWriter;
 use runtime::{PutOnce, cpu};
-use tables::Position;
-use tables::batch::{BatchHead, BatchReader, BatchRows, BatchWriter, Codec};
-use tables::result::{ResultRow, ResultWriter, Usage};
+use tables::batch::{BatchReader, Codec};
+use tables::result::ResultWriter;
 
 use crate::Poller;
+use crate::answers::Answers;
 use crate::decide::{self, Unmentioned};
-use crate::index::Index;
+use crate::download;
 use crate::metrics::{Collected, Ending};
-use crate::spool::spool;
+use crate::walk::{Settling, Sums, Walk};
 use crate::watch::Watched;
 
 /// How a batch attempt ended, and where its lines are.
@@ -52,50 +51,10 @@ impl Ended {
 
 impl Ended {
     /// A row that the provider cancelled because we asked for it, at the deadline, failed for the deadline.
-    fn why(&self, kind: FailureKind) -> FailureKind {
+    pub(crate) fn why(&self, kind: FailureKind) -> FailureKind {
         let asked = kind == FailureKind::Cancelled && self.unmentioned.kind == FailureKind::Deadline;
         if asked { FailureKind::Deadline } else { kind }
     }
-}
-
-/// One row's end in this attempt.
-struct Settled {
-    status: RowStatus,
-    kind: Option<FailureKind>,
-    text: String,
-    finish_reason: Option<String>,
-    model: Option<String>,
-    tokens: Option<Tokens>,
-    tries: Tries,
-}
-
-/// The walk's state.
-struct Walk<'a> {
-    job: &'a Arc<Job>,
-    ended: &'a Ended,
-    index: Index,
-    table: RetryTable,
-    results: ResultWriter,
-    next: Option<Next>,
-    counts: Counts,
-    /// Of `counts`, the rows that are tried again, by kind.
-    retried: BTreeMap<FailureKind, u64>,
-    tokens: Tokens,
-    /// What they cost, if that is known.
-    cost: Option<Cost>,
-    price: Option<&'a ListedPrice>,
-    codec: Codec,
-    /// The next attempt, should there be one.
-    next_id: BatchId,
-    next_nonce: Nonce,
-}
-
-/// The next attempt's batch, as it is written.
-struct Next {
-    writer: BatchWriter,
-    first_row: u64,
-    rows: u64,
-    send_bytes: u64,
 }
 
 impl Poller {
@@ -104,34 +63,18 @@ impl Poller {
         let (job, batch) = (&watched.job, &watched.batch);
         let (store, began) = (&self.context.store, self.context.clock.monotonic());
         let data = store.fetch_verified(&batch.data, &self.context.scratch).await?;
-        let mut files = Vec::new();
-        for file in &ended.files {
-            match spool(job.provider.as_ref(), file, &self.context.scratch).await {
-                Ok(spooled) => files.push(spooled),
-                // Its rows count as not mentioned then.
-                Err(error)
-                    if ended.lost_files_are_gone && matches!(error.downcast_ref(), Some(Error::NotFound { .. })) =>
-                {
-                    tracing::warn!(job = %job.spec.id, batch = %batch.id, file, "the provider's file is gone");
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let answers = self.answers(watched, &ended).await?;
         faults::crash_point!(PollerDownloaded);
-        let handles = files.iter().map(|file| file.try_clone()).collect::<Result<Vec<_>, _>>()?;
-        let rows = usize::try_from(batch.data.rows)?;
-        let max_line = self.config.max_line_bytes;
-        let index =
-            cpu::run_blocking_section(|| Index::build(handles, job.provider.as_ref(), &batch.nonce, rows, max_line))?;
-        let mut walk = self.walk(job, batch, &ended, index)?;
+        let mut walk = self.walk(job, batch, &ended, &answers)?;
         let nonce = self.context.clock.nonce();
         let result_key = keys::result_data(&job.spec.id, batch.id, &nonce);
         let next_key = keys::batch_data(&job.spec.id, walk.next_id, &walk.next_nonce);
         let mut result_object = store.upload(&result_key);
         let mut next_object: Option<ObjectWriter> = None;
-        for rows in BatchReader::open(data.try_clone()?)? {
-            let rows = rows?;
-            cpu::run_blocking_section(|| walk.group(&rows))?;
+        // The caller's columns are only needed of rows that are tried again.
+        let mut reader = BatchReader::open_projected(data.try_clone()?, Some(&[]))?;
+        while let Some(rows) = reader.next().transpose()? {
+            cpu::run_blocking_section(|| walk.group(&reader, &rows))?;
             walk.results.end_group()?;
             result_object.write(walk.results.take()).await?;
             if let Some(next) = &mut walk.next {
@@ -160,20 +103,43 @@ impl Poller {
             collected_at: self.context.clock.now(),
             id: batch.id,
             data,
-            counts: walk.counts,
-            tokens: walk.tokens,
-            cost: walk.cost,
+            counts: walk.sums.counts,
+            tokens: walk.sums.tokens,
+            cost: walk.sums.cost,
             provider_tokens: ended.tokens,
             provider_batch: ended.provider_batch.clone(),
             provider_status: ended.provider_status.clone(),
-            unknown_ids: walk.index.unknown,
-            duplicates: walk.index.duplicates,
+            unknown_ids: answers.unknown(),
+            duplicates: answers.duplicates(),
             next,
         };
         faults::crash_point!(PollerStored);
-        let fact = self.put(watched, &ended, &walk.retried, fact).await?;
+        let fact = self.put(watched, &ended, &walk.sums.retried, fact).await?;
         self.metrics.record_collection(self.context.clock.monotonic().saturating_sub(began));
         Ok(fact)
+    }
+
+    /// What the provider's files say.
+    async fn answers<'w>(&self, watched: &'w Watched, ended: &Ended) -> anyhow::Result<Answers<'w>> {
+        let (job, batch) = (&watched.job, &watched.batch);
+        let (provider, rows) = (job.provider.as_ref(), usize::try_from(batch.data.rows)?);
+        let scratch = self.context.scratch.clone();
+        let mut answers = Answers::new(provider, batch.nonce.clone(), rows, &self.config, scratch);
+        for file in &ended.files {
+            match download::read(provider, file, &mut answers).await {
+                Ok(()) => {}
+                // Rows that it has not told of count as not mentioned then.
+                Err(error)
+                    if ended.lost_files_are_gone && matches!(error.downcast_ref(), Some(Error::NotFound { .. })) =>
+                {
+                    answers.abandon_file();
+                    tracing::warn!(job = %job.spec.id, batch = %batch.id, file, "the provider's file is gone");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        answers.finish()?;
+        Ok(answers)
     }
 
     async fn put(
@@ -207,153 +173,21 @@ impl Poller {
         job: &'a Arc<Job>,
         batch: &BatchRef,
         ended: &'a Ended,
-        index: Index,
+        answers: &'a Answers<'a>,
     ) -> anyhow::Result<Walk<'a>> {
         let codec = Codec::for_table(&job.table, self.codec);
+        let settling = Settling { ended, answers, table: &job.retry };
+        let sums = Sums { cost: job.price.as_ref().map(ListedPrice::nothing), ..Sums::default() };
         Ok(Walk {
             job,
-            ended,
-            index,
-            table: job.retry.clone(),
+            settling,
             results: ResultWriter::new(&job.spec.id, batch.id, codec)?,
             next: None,
-            counts: Counts::default(),
-            retried: BTreeMap::new(),
-            tokens: Tokens::default(),
-            cost: job.price.as_ref().map(ListedPrice::nothing),
-            price: job.price.as_ref(),
+            sums,
+            line: Vec::new(),
             codec,
             next_id: BatchId { attempt: batch.id.attempt + 1, ..batch.id },
             next_nonce: self.context.clock.nonce(),
         })
-    }
-}
-
-impl Walk<'_> {
-    /// Settles one row group's rows.
-    fn group(&mut self, rows: &BatchRows) -> anyhow::Result<()> {
-        let (mut again, mut tries) = (Vec::new(), Vec::new());
-        for row in 0..rows.len() {
-            let settled = self.settle(rows, row)?;
-            self.record(rows.row_ids.value(row), &settled)?;
-            if settled.status == RowStatus::Retried {
-                again.push(row);
-                tries.push(settled.tries);
-            }
-        }
-        if !again.is_empty() {
-            self.try_again(rows, &again, &tries)?;
-        }
-        Ok(())
-    }
-
-    fn settle(&self, rows: &BatchRows, row: usize) -> anyhow::Result<Settled> {
-        if let Some((kind, message)) = rows.local_failure(row) {
-            return Ok(Settled::local(kind, message, rows.tries(row)));
-        }
-        let decoded = match self.index.line(rows.first_in_batch + row)? {
-            None if self.index.is_too_long(rows.first_in_batch + row) => {
-                Err((FailureKind::Malformed, "the provider's line for this row is too long to be read".to_owned()))
-            }
-            None => Err((self.ended.unmentioned.kind, self.ended.unmentioned.message.clone())),
-            Some(line) => match self.job.provider.decode_line(&line) {
-                Ok(answer) => Ok(answer.outcome),
-                Err(bad) => Err((FailureKind::Malformed, bad.to_string())),
-            },
-        };
-        let (kind, message, model, tokens) = match decoded {
-            Ok(Outcome::Answered { response, finish_reason, model, tokens }) => {
-                let tries = rows.tries(row);
-                let status = RowStatus::Answered;
-                return Ok(Settled { status, kind: None, text: response, finish_reason, model, tokens, tries });
-            }
-            Ok(Outcome::Failed { kind, message, model, tokens }) => (self.ended.why(kind), message, model, tokens),
-            Err((kind, message)) => (kind, message, None, None),
-        };
-        let mut tries = rows.tries(row);
-        let status = decide::settle(kind, &mut tries, &self.table, self.ended.unwanted);
-        Ok(Settled { status, kind: Some(kind), text: message, finish_reason: None, model, tokens, tries })
-    }
-
-    fn record(&mut self, row: u64, settled: &Settled) -> anyhow::Result<()> {
-        let answered = settled.status == RowStatus::Answered;
-        let usage = settled.tokens.map_or_else(Usage::default, Usage::from);
-        self.results.push(&ResultRow {
-            row,
-            status: settled.status,
-            response: answered.then_some(settled.text.as_str()),
-            error_kind: settled.kind,
-            error: (!answered).then_some(settled.text.as_str()),
-            finish_reason: settled.finish_reason.as_deref(),
-            model: settled.model.as_deref(),
-            usage,
-            tries: settled.tries.total(),
-        })?;
-        self.counts.record(settled.status, settled.kind);
-        if let (RowStatus::Retried, Some(kind)) = (settled.status, settled.kind) {
-            *self.retried.entry(kind).or_default() += 1;
-        }
-        self.tokens += settled.tokens.unwrap_or_default();
-        if let (Some(sum), Some(price)) = (&mut self.cost, self.price) {
-            match &settled.tokens {
-                Some(tokens) => *sum += &price.cost(tokens),
-                None => sum.unmetered += u64::from(answered),
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts rows into the next attempt's batch, sized anew under its custom ids.
-    fn try_again(&mut self, rows: &BatchRows, again: &[usize], tries: &[Tries]) -> anyhow::Result<()> {
-        let first_row = rows.row_ids.value(again[0]);
-        if self.next.is_none() {
-            let first = Position { row: first_row, ..Position::default() };
-            let (job, id, nonce) = (self.job.spec.id.clone(), self.next_id, self.next_nonce.clone());
-            let writer = BatchWriter::new(&rows.carried.schema(), BatchHead { job, id, nonce, first }, self.codec)?;
-            self.next = Some(Next { writer, first_row, rows: 0, send_bytes: 0 });
-        }
-        let Some(next) = &mut self.next else { return Ok(()) };
-        for row in again {
-            let place = u32::try_from(next.rows)?;
-            let id = CustomId { nonce: self.next_nonce.as_str(), row: place };
-            let size = self.job.requests.sent_size(&rows.carried, *row, &id);
-            next.send_bytes +=
-                size.map_err(|failure| anyhow::anyhow!("a row that was sent can't be: {}", failure.message))?;
-            next.rows += 1;
-        }
-        next.writer.push_selected(rows, again, tries)?;
-        Ok(())
-    }
-}
-
-impl Settled {
-    /// A row that failed before it could be sent.
-    fn local(kind: FailureKind, message: &str, tries: Tries) -> Self {
-        Self {
-            status: RowStatus::Failed,
-            kind: Some(kind),
-            text: message.to_owned(),
-            finish_reason: None,
-            model: None,
-            tokens: None,
-            tries,
-        }
-    }
-}
-
-impl Next {
-    async fn finish(
-        self,
-        mut object: ObjectWriter,
-        key: String,
-        id: BatchId,
-        nonce: Nonce,
-    ) -> anyhow::Result<BatchRef> {
-        let end = Position::default();
-        let (encoded, meta) = self.writer.finish(end, self.rows, self.send_bytes)?;
-        object.write(encoded).await?;
-        let written = object.finish().await?;
-        let data = DataRef { key, checksum: written.checksum, bytes: written.bytes, rows: meta.rows };
-        Ok(BatchRef { id, nonce, first_row: self.first_row, data, send_rows: self.rows, send_bytes: self.send_bytes })
     }
 }

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The longest line of a result file that is read, in bytes; a longer one costs its row.
     pub max_line_bytes: usize,
+    /// The most bytes of answers that one batch holds in memory; the lines beyond wait on scratch disk and are read twice.
+    pub max_decoded_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_line_bytes: 16 << 20 }
+        Self { max_line_bytes: 16 << 20, max_decoded_bytes: 32 << 20 }
     }
 }

@@ -5,17 +5,21 @@
 //! attempt's batch at once. Waiting costs nothing: the event is put on a timer and its offset stays open.
 //!
 //! - [`decide`]: wait, collect or cancel; who is tried again. Pure.
-//! - `watch`: looking at a batch. `views`: at many of them at once. `spool`: its files, on scratch disk. `index`: which line is which row's.
-//! - `collect`: from lines to result rows, and the next attempt's batch.
+//! - `watch`: looking at a batch. `views`: at many of them at once.
+//! - `download`: its files, read once. `lines`: cut into lines. [`answers`]: what they say of each row, in an `arena`.
+//! - `collect`: the end of an attempt. `walk`: from answers to result rows, and the next attempt's batch.
 
+pub mod answers;
+mod arena;
 pub mod clean;
 mod collect;
 pub mod config;
 pub mod decide;
-mod index;
+mod download;
+mod lines;
 pub mod metrics;
-mod spool;
 mod views;
+mod walk;
 mod watch;
 
 use std::collections::HashMap;

@@ -156,7 +156,7 @@ async fn every_row_has_one_answer<W>(provider: &dyn Provider, setup: &Setup<W>, 
     let mut rows = BTreeSet::new();
     for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let answer = provider.decode_line(line).map_err(|error| Failure(error.to_string()))?;
-        expect(provider.line_id(line).as_deref() == Some(answer.custom_id.as_str()), || {
+        expect(provider.line_id(line).as_deref() == Some(answer.custom_id.as_ref()), || {
             "line_id and decode_line differ".to_owned()
         })?;
         let id = CustomId::parse(&answer.custom_id).filter(|id| id.nonce == setup.nonce.as_str() && id.row < ROWS);

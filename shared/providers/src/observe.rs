@@ -165,7 +165,7 @@ impl Provider for Observed {
         self.inner.line_id(line)
     }
 
-    fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine> {
+    fn decode_line<'l>(&self, line: &'l [u8]) -> Result<Answer<'l>, BadLine> {
         self.inner.decode_line(line)
     }
 

@@ -13,7 +13,7 @@ mod streams;
 mod wire;
 
 pub use client::Client;
-pub use decode::{decode_line, line_id};
+pub use decode::{decode_line, decode_odd_line, line_id};
 pub use encode::Encoder;
 pub use errors::MAX_MESSAGE_CHARS;
 

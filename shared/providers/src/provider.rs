@@ -9,6 +9,7 @@
 //! - C: `file_id` names where the requests lie; what was created is found by listing.
 //! - D: as C, and nothing can be found.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -312,26 +313,26 @@ pub trait Encode: Send + Sync {
     }
 }
 
-/// A decoded line of a result file.
+/// A decoded line of a result file. Its texts are the line's own wherever the line has them as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Answer<'l> {
     /// The row's custom id, as the provider returned it.
-    pub custom_id: String,
+    pub custom_id: Cow<'l, str>,
     /// How the row ended.
-    pub outcome: Outcome,
+    pub outcome: Outcome<'l>,
 }
 
 /// How a row ended at the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<'l> {
     /// It has an answer. Whether one that was cut (`finish_reason` is `length`) is good enough, the poller decides.
     Answered {
         /// The text; the calls as JSON, if the model called tools instead of saying something.
-        response: String,
+        response: Cow<'l, str>,
         /// Why the model stopped, as the provider spells it.
-        finish_reason: Option<String>,
+        finish_reason: Option<Cow<'l, str>>,
         /// The exact model.
-        model: Option<String>,
+        model: Option<Cow<'l, str>>,
         /// What it took, if the provider says so.
         tokens: Option<Tokens>,
     },
@@ -340,9 +341,9 @@ pub enum Outcome {
         /// The kind of failure.
         kind: FailureKind,
         /// The provider's words, at most [`crate::openai::MAX_MESSAGE_CHARS`] characters.
-        message: String,
+        message: Cow<'l, str>,
         /// The exact model, if one was at work.
-        model: Option<String>,
+        model: Option<Cow<'l, str>>,
         /// What it took all the same.
         tokens: Option<Tokens>,
     },
@@ -377,13 +378,13 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     fn encoder(&self, request: &Request) -> Result<Box<dyn Encode>, EncodeError>;
 
     /// The custom id of a result line, as cheaply as can be; `None` if the line has none that can be read.
-    fn line_id<'l>(&self, line: &'l [u8]) -> Option<std::borrow::Cow<'l, str>>;
+    fn line_id<'l>(&self, line: &'l [u8]) -> Option<Cow<'l, str>>;
 
     /// Decodes a line of an output or error file, without its line end. The caller bounds its length.
     ///
     /// # Errors
     /// The line is no result.
-    fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine>;
+    fn decode_line<'l>(&self, line: &'l [u8]) -> Result<Answer<'l>, BadLine>;
 
     /// Uploads exactly `length` bytes as a file of this name, streamed.
     async fn upload(&self, name: &str, length: u64, body: ByteStream) -> Result<UploadedFile> {

@@ -108,10 +108,10 @@ impl Provider for Folder {
         Some(self.translated(&id).map_or(id, Cow::Owned))
     }
 
-    fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine> {
+    fn decode_line<'l>(&self, line: &'l [u8]) -> Result<Answer<'l>, BadLine> {
         let mut answer = self.openai.decode_line(line)?;
         if let Some(id) = self.translated(&answer.custom_id) {
-            answer.custom_id = id;
+            answer.custom_id = Cow::Owned(id);
         }
         Ok(answer)
     }

@@ -246,10 +246,10 @@ impl Provider for Client {
         decode::line_id(line)
     }
 
-    fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine> {
+    fn decode_line<'l>(&self, line: &'l [u8]) -> Result<Answer<'l>, BadLine> {
         let mut answer = decode::decode_line(line)?;
         if let Outcome::Failed { message, .. } = &mut answer.outcome {
-            *message = self.scrub(std::mem::take(message));
+            *message = Cow::Owned(self.scrub(std::mem::take(message).into_owned()));
         }
         Ok(answer)
     }

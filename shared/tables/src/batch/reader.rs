@@ -26,6 +26,8 @@ pub struct BatchReader {
 /// The rows of one row group of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchRows {
+    /// The row group that they are.
+    group: usize,
     /// The index in the batch of the first of these rows.
     pub first_in_batch: usize,
     /// Which rows of the input they are.
@@ -115,12 +117,21 @@ impl BatchReader {
         carried_schema(self.footer.schema())
     }
 
-    fn read(&self) -> Result<BatchRows, Error> {
-        let batch = read_group(&self.file, &self.footer, self.next_group, self.roots.as_deref())?;
+    /// The same rows with all of the caller's columns, for who opened the file without them.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn with_carried(&self, rows: &BatchRows) -> Result<BatchRows, Error> {
+        self.read(rows.group, rows.first_in_batch, None)
+    }
+
+    fn read(&self, group: usize, first_in_batch: usize, roots: Option<&[usize]>) -> Result<BatchRows, Error> {
+        let batch = read_group(&self.file, &self.footer, group, roots)?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let carried = batch.columns().get(OWN_COLUMNS..).unwrap_or_default().to_vec();
         Ok(BatchRows {
-            first_in_batch: self.next_row,
+            group,
+            first_in_batch,
             row_ids: column(&batch, 0, "_row")?,
             error_kind: column(&batch, 1, "_error_kind")?,
             error: column(&batch, 2, "_error")?,
@@ -143,7 +154,7 @@ impl Iterator for BatchReader {
         if self.next_group >= self.footer.arrow.metadata().num_row_groups() {
             return None;
         }
-        let read = self.read();
+        let read = self.read(self.next_group, self.next_row, self.roots.as_deref());
         match &read {
             Ok(rows) => {
                 self.next_group += 1;

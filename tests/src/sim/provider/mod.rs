@@ -166,7 +166,7 @@ impl Provider for SimProvider {
         self.hub.format.line_id(line)
     }
 
-    fn decode_line(&self, line: &[u8]) -> Result<Answer, BadLine> {
+    fn decode_line<'l>(&self, line: &'l [u8]) -> Result<Answer<'l>, BadLine> {
         self.hub.format.decode_line(line)
     }
 

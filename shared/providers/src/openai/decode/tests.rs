@@ -4,15 +4,22 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Decodes a line in both ways: they must agree.
+fn decode_line(line: &[u8]) -> Result<Answer<'static>, BadLine> {
+    let patient = decode_odd_line(line);
+    assert_eq!(super::decode_line(line), patient, "{}", String::from_utf8_lossy(line));
+    patient
+}
+
 /// The outcome of a line with this content.
-fn of(rest: &str) -> Outcome {
+fn of(rest: &str) -> Outcome<'static> {
     let answer = decode_line(format!(r#"{{"id":"batch_req_1","custom_id":"n-7",{rest}}}"#).as_bytes()).unwrap();
     assert_eq!(answer.custom_id, "n-7");
     answer.outcome
 }
 
 /// The outcome of a success with this message and reason.
-fn success(message: &str, finish_reason: &str) -> Outcome {
+fn success(message: &str, finish_reason: &str) -> Outcome<'static> {
     of(&format!(
         r#""response":{{"status_code":200,"request_id":"r","body":{{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-4o-mini-2024-07-18",
         "choices":[{{"index":0,"message":{message},"logprobs":null,"finish_reason":{finish_reason}}}],
@@ -21,7 +28,7 @@ fn success(message: &str, finish_reason: &str) -> Outcome {
     ))
 }
 
-fn kind(outcome: &Outcome) -> Option<FailureKind> {
+fn kind(outcome: &Outcome<'_>) -> Option<FailureKind> {
     if let Outcome::Failed { kind, .. } = outcome { Some(*kind) } else { None }
 }
 
@@ -30,9 +37,9 @@ const TOKENS: Tokens = Tokens { input: 22, cached: 3, output: 5, reasoning: 2 };
 #[test]
 fn a_success_is_an_answer_with_its_model_and_tokens() {
     let expected = Outcome::Answered {
-        response: "Hello.\u{2028}\"".to_owned(),
-        finish_reason: Some("stop".to_owned()),
-        model: Some("gpt-4o-mini-2024-07-18".to_owned()),
+        response: "Hello.\u{2028}\"".into(),
+        finish_reason: Some("stop".into()),
+        model: Some("gpt-4o-mini-2024-07-18".into()),
         tokens: Some(TOKENS),
     };
     assert_eq!(
@@ -300,6 +307,6 @@ proptest! {
         prop_assert_eq!(peeked.as_deref(), Some(id.as_str()));
         let answer = decode_line(&line).unwrap();
         prop_assert_eq!(answer.custom_id, id);
-        prop_assert_eq!(answer.outcome, Outcome::Answered { response: text, finish_reason: None, model: None, tokens: None });
+        prop_assert_eq!(answer.outcome, Outcome::Answered { response: text.into(), finish_reason: None, model: None, tokens: None });
     }
 }

@@ -1,27 +1,29 @@
-//! A provider's file, on scratch disk: downloaded once, resumed by range where it broke off, whether
-//! the connection or only the length that the provider gives says so; bounded.
+//! A provider's file, read once from end to end: resumed by range where it broke off, whether the connection or only the
+//! length that the provider gives says so.
+//!
+//! What comes is read as it comes ([`Answers`]); the file itself is kept nowhere.
 
-use std::io::Write;
-
-use anyhow::Context as _;
 use futures::StreamExt;
 use providers::Provider;
-use runtime::scratch::{Scratch, ScratchFile};
+use runtime::cpu;
+
+use crate::answers::Answers;
 
 /// How often a download is resumed before the event is put back: each time from where it broke.
 const RESUMES: u32 = 8;
+/// Bytes that are decoded in no time; with more, other tasks go on meanwhile.
+const QUICK_BYTES: usize = 128 << 10;
 
-/// Downloads a file whole.
+/// Reads a file whole.
 ///
 /// # Errors
 /// When the provider can't be reached, ends the file early again and again, or scratch is full (all pass).
-pub(crate) async fn spool(provider: &dyn Provider, file: &str, scratch: &Scratch) -> anyhow::Result<ScratchFile> {
-    let mut spooled = scratch.reserve(0)?.context("scratch is full")?;
+pub(crate) async fn read(provider: &dyn Provider, file: &str, answers: &mut Answers<'_>) -> anyhow::Result<()> {
     let mut have = 0;
     for _ in 0..RESUMES {
         let begun_at = have;
-        if download(provider, file, &mut spooled, &mut have).await? && is_whole(provider, file, begun_at, have).await {
-            return Ok(spooled);
+        if read_on(provider, file, answers, &mut have).await? && is_whole(provider, file, begun_at, have).await {
+            return answers.end_file();
         }
     }
     anyhow::bail!("the provider's file {file} broke off {RESUMES} times, last at byte {have}")
@@ -40,18 +42,21 @@ async fn is_whole(provider: &dyn Provider, file: &str, begun_at: u64, have: u64)
     }
 }
 
-/// Downloads from where `have` stands; whether the end was reached.
-async fn download(
+/// Reads on from where `have` stands; whether the end was reached.
+async fn read_on(
     provider: &dyn Provider,
     file: &str,
-    spooled: &mut ScratchFile,
+    answers: &mut Answers<'_>,
     have: &mut u64,
 ) -> anyhow::Result<bool> {
     let mut download = provider.download(file, *have).await?;
     while let Some(piece) = download.stream.next().await {
         let Ok(piece) = piece else { return Ok(false) };
-        anyhow::ensure!(spooled.grow(piece.len() as u64), "scratch is full");
-        spooled.file().write_all(&piece).context("writing to scratch")?;
+        if piece.len() + answers.open_bytes() > QUICK_BYTES {
+            cpu::run_blocking_section(|| answers.push(&piece))?;
+        } else {
+            answers.push(&piece)?;
+        }
         *have += piece.len() as u64;
     }
     // Without a total there is only the connection's own word that this was the end.
