@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    batchmill::keep_the_heap_small();
-    batchmill::execute(batchmill::Cli::parse())
+    let cli = batchmill::Cli::parse();
+    batchmill::keep_the_heap_small(&cli);
+    batchmill::execute(cli)
 }
