@@ -125,7 +125,7 @@ pub(crate) enum BenchCommand {
     /// Events through a room that does next to nothing: what one costs, as JSON.
     Events {
         /// How many.
-        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
         #[command(flatten)]
         args: BenchArgs,

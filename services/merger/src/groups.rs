@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use arrow::array::{Array, BinaryViewArray};
 use model::price::Pricing;
 use model::spec::{COST_COLUMN, FileFormat};
 use model::table::FileKind;
@@ -14,6 +15,9 @@ use tables::result::Answers;
 
 use crate::failed::FailedRows;
 use crate::zip::{Noting, Zip};
+
+/// So much of a CSV output is handed on at a time: a row group of short records may have long answers.
+const PIECE_BYTES: usize = 4 << 20;
 
 /// The output in the making.
 pub(crate) enum Output {
@@ -59,19 +63,27 @@ impl Output {
 
 /// A batch's row groups, as the output wants them: records for CSV, column chunks for Parquet.
 pub(crate) enum Groups {
-    Records(RecordReader),
-    Chunks { chunks: BatchChunks, next: usize },
+    Records {
+        reader: RecordReader,
+        /// The row group at hand, and the next of its rows.
+        group: Option<(BinaryViewArray, usize)>,
+    },
+    Chunks {
+        chunks: BatchChunks,
+        next: usize,
+    },
 }
 
 impl Groups {
     pub(crate) fn open(output: &Output, data: File) -> Result<Self, Error> {
         Ok(match output {
-            Output::Csv(_) => Self::Records(RecordReader::open(data)?),
+            Output::Csv(_) => Self::Records { reader: RecordReader::open(data)?, group: None },
             Output::Parquet(_) => Self::Chunks { chunks: BatchChunks::open(data)?, next: 0 },
         })
     }
 
-    /// Merges the next row group and gives what is encoded; none behind the last. Failed rows go to their own file too.
+    /// Merges the next row group, or of one whose answers are long a part, and gives what is encoded; none behind the last.
+    /// Failed rows go to their own file too.
     pub(crate) fn next(
         &mut self,
         output: &mut Output,
@@ -79,15 +91,25 @@ impl Groups {
         zip: &mut Zip,
     ) -> Result<Option<Vec<u8>>, Error> {
         match (self, output) {
-            (Self::Records(reader), Output::Csv(output)) => {
-                let Some(records) = reader.next().transpose()? else { return Ok(None) };
-                for record in records.iter() {
-                    let record = record.unwrap_or_default();
+            (Self::Records { reader, group }, Output::Csv(output)) => {
+                let (records, mut next) = match group.take() {
+                    Some(group) => group,
+                    None => match reader.next().transpose()? {
+                        Some(records) => (records, 0),
+                        None => return Ok(None),
+                    },
+                };
+                while next < records.len() && output.pending() < PIECE_BYTES {
+                    let record = records.value(next);
                     let row = zip.next_row()?;
                     output.answered(record, &row)?;
                     if row.status != RowStatus::Answered {
                         failed.push_record(record)?;
                     }
+                    next += 1;
+                }
+                if next < records.len() {
+                    *group = Some((records, next));
                 }
                 Ok(Some(output.take()))
             }

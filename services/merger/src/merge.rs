@@ -100,9 +100,11 @@ impl Merger {
                 Some(fetched) => fetched.await,
                 None => None,
             };
-            ahead = batches.get(index + 1).zip(attempts.get(index + 1)).and_then(|next| self.fetch_ahead(next));
+            let next = batches.get(index + 1).zip(attempts.get(index + 1));
             let fetched = fetched.unwrap_or_default();
-            counts += &self.merge_batch(job, batch, (attempts_of, fetched), files).await?;
+            let (merged, begun) = self.merge_batch(job, batch, (attempts_of, fetched, next), files).await?;
+            counts += &merged;
+            ahead = begun;
         }
         let failed = files.failed.rows();
         if !is_conserved(&counts, rows) || failed != counts.failed_rows() {
@@ -121,14 +123,15 @@ impl Merger {
         self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
     }
 
-    /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead.
+    /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead. Those of the next are begun to be
+    /// fetched only when this batch has all of its own: it must never wait for the scratch space that the next one took.
     async fn merge_batch(
         &self,
         job: &JobFact,
         batch: &BatchRef,
-        (attempts, fetched): (&[&ResultFact], Vec<ScratchFile>),
+        (attempts, fetched, next): (&[&ResultFact], Vec<ScratchFile>, Option<(&BatchRef, &Vec<&ResultFact>)>),
         files: &mut Files<'_>,
-    ) -> anyhow::Result<Counts> {
+    ) -> anyhow::Result<(Counts, Option<Ahead>)> {
         let mut fetched = fetched.into_iter();
         let data = match fetched.next() {
             Some(data) => data,
@@ -144,6 +147,7 @@ impl Merger {
         let first_row = Some(batch.first_row);
         let words = (spooled, files.price);
         let (mut zip, _spooled) = self.side_by_side(batch, first_row, (unfolded, fetched.collect()), words).await?;
+        let ahead = next.and_then(|next| self.fetch_ahead(next));
         let mut groups = Groups::open(&files.output, data.try_clone()?)?;
         loop {
             let Files { output, failed, .. } = files;
@@ -159,7 +163,7 @@ impl Merger {
             return Err(Contradiction { batch: batch.id.number, what }.into());
         }
         tracing::debug!(job = %job.spec.id, batch = %batch.id, "merged");
-        Ok(counts)
+        Ok((counts, ahead))
     }
 }
 

@@ -74,8 +74,10 @@ impl Poller {
         // The caller's columns are only needed of rows that are tried again.
         let mut reader = BatchReader::open_projected(data.try_clone()?, Some(&[]))?;
         while let Some(rows) = reader.next().transpose()? {
-            cpu::run_blocking_section(|| walk.group(&reader, &rows))?;
-            walk.results.end_group()?;
+            cpu::run_blocking_section(|| {
+                walk.group(&reader, &rows)?;
+                anyhow::Ok(walk.results.end_group()?)
+            })?;
             result_object.write(walk.results.take()).await?;
             if let Some(next) = &mut walk.next {
                 next_object.get_or_insert_with(|| store.upload(&next_key)).write(next.writer.take()).await?;

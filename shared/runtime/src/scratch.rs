@@ -1,4 +1,5 @@
-//! Scratch space: files on the local disk that nobody else sees and that never outlive the process.
+//! Scratch space: files on the local disk that nobody else sees and that never outlive the process. A data object of a store in a
+//! local folder is lent as one, and takes no room: it is only read, and stays the store's.
 //!
 //! **Promise.** All files together keep below one bound; who would cross it is told so and waits. A file has no name
 //! from the moment it is made, so a crash leaves nothing behind.

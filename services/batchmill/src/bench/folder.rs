@@ -16,13 +16,24 @@ const FACTS: &str = ".facts";
 pub(super) struct Stage(PathBuf);
 
 impl Stage {
-    /// The folder, with an empty store.
-    pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
+    /// The folder, with an empty store and without files of an earlier run. It must not be one that the stage reads.
+    pub(super) fn make(folder: &Path, reads: &[&Path]) -> anyhow::Result<Self> {
+        let same = |other: &&Path| matches!((other.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if let Some(other) = reads.iter().find(|other| same(other)) {
+            anyhow::bail!("{} is read by this stage: give another folder for what it writes", other.display());
+        }
         let facts = folder.join(FACTS);
         if facts.exists() {
             fs::remove_dir_all(&facts).with_context(|| format!("{}: can't be emptied", facts.display()))?;
         }
         fs::create_dir_all(&facts).with_context(|| format!("{}: can't be made", facts.display()))?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if ["batch-", "result-"].iter().any(|stem| name.to_string_lossy().starts_with(stem)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
         Ok(Self(folder.canonicalize()?))
     }
 

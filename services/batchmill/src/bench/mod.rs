@@ -65,7 +65,7 @@ fn beside(out: &Path, batches: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 }
 
 async fn split(input: &Path, out: &Path, spec: Option<&Path>, args: &BenchArgs) -> anyhow::Result<()> {
-    let stage = Stage::make(out)?;
+    let stage = Stage::make(out, &[])?;
     let text = match spec {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("{}: can't be read", path.display()))?,
         None => JOB.to_owned(),
@@ -91,7 +91,7 @@ async fn split(input: &Path, out: &Path, spec: Option<&Path>, args: &BenchArgs) 
 }
 
 async fn encode(batches: &Path, out: &Path, args: &BenchArgs) -> anyhow::Result<()> {
-    let stage = Stage::make(out)?;
+    let stage = Stage::make(out, &[batches])?;
     stage.take_over(batches)?;
     let context = context(&stage, args)?;
     let (spec, all) = job(&context).await?;
@@ -102,7 +102,7 @@ async fn encode(batches: &Path, out: &Path, args: &BenchArgs) -> anyhow::Result<
 }
 
 async fn ingest(results: &Path, out: &Path, batches: &Path, args: &BenchArgs) -> anyhow::Result<()> {
-    let stage = Stage::make(out)?;
+    let stage = Stage::make(out, &[batches, results])?;
     stage.take_over(batches)?;
     let context = context(&stage, args)?;
     let (spec, all) = job(&context).await?;
@@ -125,7 +125,7 @@ async fn ingest(results: &Path, out: &Path, batches: &Path, args: &BenchArgs) ->
 
 async fn merge(batches: &Path, results: &Path, out: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     let name = out.file_name().context("the output has no name")?;
-    let stage = Stage::make(&out.with_file_name(format!(".{}.stage", name.to_string_lossy())))?;
+    let stage = Stage::make(&out.with_file_name(format!(".{}.stage", name.to_string_lossy())), &[])?;
     stage.take_over(batches)?;
     stage.take_over(results)?;
     let context = context(&stage, args)?;

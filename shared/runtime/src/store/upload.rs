@@ -1,7 +1,8 @@
 //! Writing an object as a stream, with a bounded part of it in memory.
 //!
 //! **Promise.** Nothing is visible before [`ObjectWriter::finish`] returns; a writer that is dropped leaves nothing behind,
-//! as far as the store can be reached. Memory: at most four parts, whatever the object's size.
+//! as far as the store can be reached. Memory: at most four parts, and the
+//! chunks that they were cut from, whatever the object's size.
 //!
 //! What is written is not copied together: a part is a list of the pieces that came, cut where the part ends. All parts but
 //! the last have the same size, which some stores insist on.

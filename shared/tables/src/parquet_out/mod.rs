@@ -12,7 +12,7 @@
 //! - Memory is one row group's answers, compressed, and one column chunk. A table without rows is a valid file.
 //!
 //! The added columns: `response` and `error` (Utf8); with details `status`, `error_kind`, `finish_reason`, `model` (Utf8),
-//! the four counts of tokens and `attempts` (Int64). All are nullable. Their names come from the job's spec.
+//! the four counts of tokens and `attempts` (Int64), `cost_usd` (Decimal128). All are nullable. Their names come from the job's spec.
 //!
 //! What is deliberately missing: statistics and indexes, which copying could not give for the caller's columns, and a
 //! change of the copied chunks' compression: batch and result data have the input's already.

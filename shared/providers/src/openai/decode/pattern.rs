@@ -11,7 +11,7 @@ use super::usual::Found;
 /// What is kept of a line at most: bytes outside of its holes, …
 const MAX_BYTES: usize = 4_096;
 /// … and holes. A line with more would hardly be like the next.
-const MAX_HOLES: usize = 64;
+pub(super) const MAX_HOLES: usize = 64;
 
 /// A pattern; none at first.
 #[derive(Debug)]

@@ -2,13 +2,15 @@
 //!
 //! It is strict, and takes less than JSON allows: UTF-8 without control characters, no half surrogate pairs in what it
 //! takes out, no key with an escape where keys are looked at, counts that are whole and not negative, 32 levels of
-//! nesting in what it passes over. Whatever is
-//! not so makes it give up (`None`), and a patient parser decides about the line; so what is read here is read as that
-//! parser reads it. What is passed over is checked, too: a line that is no JSON is never taken for one.
+//! nesting in what it passes over. Whatever is not so makes it give up (`None`), and a patient parser decides about the
+//! line; so what is read here is read as that parser reads it. What is passed over is checked, too: a line that is no JSON
+//! is never taken for one.
 //!
 //! It allocates only for a text with escapes, and copies what is between them in one go.
 
 use std::borrow::Cow;
+
+use super::pattern::MAX_HOLES;
 
 /// The most levels of objects and lists in a value that is passed over.
 const MAX_DEPTH: u32 = 32;
@@ -80,7 +82,10 @@ impl<'l> Scan<'l> {
     }
 
     fn note(&mut self, begin: usize, end: usize, field: Field) {
-        self.holes.push(Hole { begin, end, field });
+        // One more than a pattern takes says that there are too many.
+        if self.holes.len() <= MAX_HOLES {
+            self.holes.push(Hole { begin, end, field });
+        }
     }
 
     /// Nothing is left.
