@@ -341,10 +341,11 @@ class Bill:
 
     def _table(self, data, column):
         import io
+        import blake3
         import pyarrow.parquet
         found = self.fleet.s3.read(f"{self.fleet.name}/{data['key']}")
         expect(found is not None, f"{self.job.name}: {data['key']} is missing, and a fact names it")
-        expect(hashlib.sha256(found).hexdigest() == data["sha256"], f"{data['key']} is not what its fact says")
+        expect(blake3.blake3(found).hexdigest() == data["blake3"], f"{data['key']} is not what its fact says")
         return pyarrow.parquet.read_table(io.BytesIO(found), columns=column).to_pydict()
 
     def _only_unanswered(self, batch, result, following):
