@@ -37,6 +37,9 @@ struct Folded {
     costs: ScratchFile,
 }
 
+/// A batch with the facts of its attempts.
+type Attempted<'a> = (&'a BatchRef, &'a Vec<&'a ResultFact>);
+
 impl Merger {
     /// Writes the output of a covered plan.
     pub(crate) async fn merge(
@@ -118,7 +121,7 @@ impl Merger {
     }
 
     /// Begins to fetch a batch with its results while the one before it is merged: if it is two files, as most are.
-    fn fetch_ahead(&self, (batch, attempts): (&BatchRef, &Vec<&ResultFact>)) -> Option<Ahead> {
+    fn fetch_ahead(&self, (batch, attempts): Attempted<'_>) -> Option<Ahead> {
         let [only] = &attempts[..] else { return None };
         self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
     }
@@ -129,7 +132,7 @@ impl Merger {
         &self,
         job: &JobFact,
         batch: &BatchRef,
-        (attempts, fetched, next): (&[&ResultFact], Vec<ScratchFile>, Option<(&BatchRef, &Vec<&ResultFact>)>),
+        (attempts, fetched, next): (&[&ResultFact], Vec<ScratchFile>, Option<Attempted<'_>>),
         files: &mut Files<'_>,
     ) -> anyhow::Result<(Counts, Option<Ahead>)> {
         let mut fetched = fetched.into_iter();
