@@ -1,21 +1,21 @@
-//! Reading the input and writing batch data: decoder in, batch writer out, with the pure [`Cutter`] between them.
+//! Reading the input: decoder in, rows with their sizes out to [`Batches`], with the pure [`Cutter`] between them.
 //!
-//! Memory is one chunk of the input and one open row group of the batch, whatever the sizes of both. The CPU's work runs
+//! Memory is a few chunks of the input and one open row group of the batch, whatever the sizes of both. The CPU's work runs
 //! between awaits, in pieces of a chunk.
 
-use arrow::datatypes::SchemaRef;
+use std::ops::Range;
+
 use model::spec::OnBadRow;
-use model::{BatchId, BatchRef, CustomId, DataRef, JobFact, JobSpec, Nonce, PinnedInput, Refusal, RefusalCode, keys};
+use model::{BatchRef, CustomId, JobFact, JobSpec, Nonce, PinnedInput, Refusal, RefusalCode};
 use requests::Requests;
+use runtime::cpu;
 use runtime::locations::Location;
-use runtime::store::ObjectWriter;
-use runtime::{Context, cpu};
-use tables::batch::{BatchHead, BatchWriter, Codec};
+use tables::batch::Codec;
 use tables::{Chunk, Decoder, Position, RowFault, Step};
 
-use crate::decide::{Cutter, Filled, Limits, RowSize};
+use crate::batches::{Batches, Piece, Work};
+use crate::decide::{Cutter, Limits, RowSize};
 use crate::intake::{pinned, read_stop, table_stop};
-use crate::metrics::Metrics;
 use crate::{Splitter, Stop};
 
 impl Splitter {
@@ -35,21 +35,18 @@ impl Splitter {
             batches.push(self.adopt(&spec.id, &batch).await?);
         }
         let codec = Codec::for_table(table, self.codec);
+        let batches = Batches::begin(&self.context, &self.metrics, spec, codec, batches);
         let cutter = Cutter::new(limits);
-        let mut cut = Cut {
-            context: &self.context,
-            metrics: &self.metrics,
-            spec,
-            codec,
-            requests,
-            cutter,
-            open: None,
-            row,
-            chunk_start: resume.unwrap_or_default(),
-            batches,
-        };
-        let rows = cut.read(decoder, &location, input).await?;
-        Ok((rows, cut.batches))
+        let mut cut = Cut { spec, requests, cutter, row, chunk_start: resume.unwrap_or_default(), batches };
+        let read = cut.read(decoder, &location, input).await;
+        match read {
+            Err(Ended::Reading(stop)) => Err(stop),
+            Err(Ended::Writing) => match cut.batches.finish().await {
+                Err(stop) => Err(stop),
+                Ok(_) => Err(Stop::Failed(anyhow::anyhow!("batch data was no longer written, without an error"))),
+            },
+            Ok(rows) => Ok((rows, cut.batches.finish().await?)),
+        }
     }
 
     fn limits(&self, spec: &JobSpec) -> Result<Limits, Refusal> {
@@ -61,28 +58,28 @@ impl Splitter {
 
 /// One run over an input.
 struct Cut<'a> {
-    context: &'a Context,
-    metrics: &'a Metrics,
     spec: &'a JobSpec,
-    codec: Codec,
     requests: Requests,
     cutter: Cutter,
-    open: Option<OpenBatch>,
     /// The next row to be placed.
     row: u64,
     /// Where the current chunk begins: a place to go on reading from, at or before any row of it.
     chunk_start: Position,
-    batches: Vec<BatchRef>,
+    batches: Batches,
 }
 
-/// The batch that is being written.
-struct OpenBatch {
-    id: BatchId,
-    nonce: Nonce,
-    key: String,
-    first_row: u64,
-    writer: BatchWriter,
-    object: ObjectWriter,
+/// Why the reading side stopped before the end.
+enum Ended {
+    /// The input, or the job, is to blame.
+    Reading(Stop),
+    /// The writing side takes no more: it says why.
+    Writing,
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Self {
+        Self::Reading(stop)
+    }
 }
 
 /// A chunk whose rows are measured.
@@ -92,7 +89,7 @@ struct Measured {
 }
 
 impl Cut<'_> {
-    async fn read(&mut self, mut decoder: Decoder, location: &Location, input: &PinnedInput) -> Result<u64, Stop> {
+    async fn read(&mut self, mut decoder: Decoder, location: &Location, input: &PinnedInput) -> Result<u64, Ended> {
         let spec = self.spec;
         loop {
             match cpu::run_blocking_section(|| decoder.step()).map_err(|e| table_stop(spec, e))? {
@@ -103,7 +100,7 @@ impl Cut<'_> {
                 }
                 Step::Rows(chunk) => self.take(chunk).await?,
                 Step::End(ended) => {
-                    self.close(self.cutter.filled()).await?;
+                    self.hand(Work::End(self.cutter.filled(), self.chunk_start)).await?;
                     return Ok(ended.rows);
                 }
             }
@@ -122,15 +119,15 @@ impl Cut<'_> {
 
     /// Places a chunk's rows, ending batches where the cutter says so. A resumed reader may begin before the next row:
     /// what was placed already is passed over.
-    async fn take(&mut self, chunk: Chunk) -> Result<(), Stop> {
+    async fn take(&mut self, chunk: Chunk) -> Result<(), Ended> {
         let rows = chunk.rows.num_rows();
         let placed = usize::try_from(self.row.saturating_sub(chunk.first_row)).unwrap_or(usize::MAX).min(rows);
-        let measured = cpu::run_blocking_section(|| self.measure(&chunk, placed))?;
+        let measured = cpu::run_blocking_section(|| self.measure(&chunk, placed)).map_err(Stop::from)?;
         let mut from = placed;
         for (index, size) in (placed..rows).zip(&measured.sizes) {
             if let Some(ended) = self.cutter.place(*size) {
                 self.append(&chunk, from..index, &measured.faults).await?;
-                self.close(ended).await?;
+                self.hand(Work::End(ended, self.chunk_start)).await?;
                 from = index;
             }
         }
@@ -147,7 +144,7 @@ impl Cut<'_> {
         let mut malformed = chunk.faults.iter().filter(|fault| fault.row >= placed).peekable();
         let mut measured = Measured { sizes: Vec::with_capacity(chunk.rows.num_rows() - placed), faults: Vec::new() };
         let source_bytes = chunk.source_bytes();
-        let mut requests = self.requests.of(&chunk.rows);
+        let mut requests = self.requests.of_chunk(chunk);
         for row in placed..chunk.rows.num_rows() {
             let encoded = match malformed.next_if(|fault| fault.row == row) {
                 Some(fault) if self.spec.on_bad_row == OnBadRow::FailJob => return Err(self.bad_row(fault)),
@@ -173,61 +170,24 @@ impl Cut<'_> {
         Refusal::new(RefusalCode::BadRow, message)
     }
 
-    /// Appends rows of a chunk to the open batch, opening one if there is none.
-    async fn append(&mut self, chunk: &Chunk, rows: std::ops::Range<usize>, faults: &[RowFault]) -> Result<(), Stop> {
+    /// Hands rows of a chunk over, those of one batch.
+    async fn append(&mut self, chunk: &Chunk, rows: Range<usize>, faults: &[RowFault]) -> Result<(), Ended> {
         if rows.is_empty() {
             return Ok(());
         }
         let first_row = self.row;
         self.row += rows.len() as u64;
-        let schema = chunk.rows.schema();
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.begin(&schema, first_row)?,
-        };
-        let slice = chunk.rows.slice(rows.start, rows.len());
-        let faults: Vec<RowFault> = faults
+        let faults = faults
             .iter()
             .filter(|fault| rows.contains(&fault.row))
             .map(|fault| RowFault { row: fault.row - rows.start, ..fault.clone() })
             .collect();
-        let encoded = cpu::run_blocking_section(|| {
-            open.writer.push(&slice, first_row, &faults)?;
-            Ok::<_, tables::Error>(open.writer.take())
-        })
-        .map_err(|e| table_stop(self.spec, e))?;
-        open.object.write(encoded).await.map_err(anyhow::Error::from)?;
-        self.open = Some(open);
-        Ok(())
+        let rows = chunk.rows.slice(rows.start, rows.len());
+        self.hand(Work::Rows(Piece { rows, first_row, chunk_start: self.chunk_start, faults })).await
     }
 
-    fn begin(&self, schema: &SchemaRef, first_row: u64) -> Result<OpenBatch, Stop> {
-        let number = u32::try_from(self.batches.len() + 1).map_err(anyhow::Error::from)?;
-        let id = BatchId { number, attempt: 1 };
-        let nonce = self.context.clock.nonce();
-        let key = keys::batch_data(&self.spec.id, id, &nonce);
-        let first = Position { row: first_row, ..self.chunk_start };
-        let head = BatchHead { job: self.spec.id.clone(), id, nonce: nonce.clone(), first };
-        let writer = BatchWriter::new(schema, head, self.codec).map_err(|e| table_stop(self.spec, e))?;
-        let object = self.context.store.upload(&key);
-        Ok(OpenBatch { id, nonce, key, first_row, writer, object })
-    }
-
-    /// Ends the open batch, if there is one, and makes it durable.
-    async fn close(&mut self, filled: Filled) -> Result<(), Stop> {
-        let Some(OpenBatch { id, nonce, key, first_row, writer, mut object }) = self.open.take() else { return Ok(()) };
-        let (end, spec) = (self.chunk_start, self.spec);
-        let (encoded, meta) = cpu::run_blocking_section(|| writer.finish(end, filled.send_rows, filled.send_bytes))
-            .map_err(|e| table_stop(spec, e))?;
-        object.write(encoded).await.map_err(anyhow::Error::from)?;
-        let written = object.finish().await.map_err(anyhow::Error::from)?;
-        faults::crash_point!(SplitterStored);
-        tracing::info!(job = %spec.id, batch = %id, rows = meta.rows, bytes = written.bytes, "batch is stored");
-        self.metrics.record_batch(meta.rows, filled.send_rows);
-        let data = DataRef { key, checksum: written.checksum, bytes: written.bytes, rows: meta.rows };
-        let (send_rows, send_bytes) = (filled.send_rows, filled.send_bytes);
-        self.batches.push(BatchRef { id, nonce, first_row, data, send_rows, send_bytes });
-        Ok(())
+    async fn hand(&self, work: Work) -> Result<(), Ended> {
+        if self.batches.take(work).await { Ok(()) } else { Err(Ended::Writing) }
     }
 }
 

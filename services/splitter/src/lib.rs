@@ -7,8 +7,9 @@
 //!
 //! - [`decide`]: where batches end, what is refused, what of a dead split counts. Pure.
 //! - `intake`: whose job, whose input, whose output.
-//! - `cut`: reading and writing. `resume`: what an earlier split left.
+//! - `cut`: reading and sizing; `batches`: writing, beside it. `resume`: what an earlier split left.
 
+mod batches;
 pub mod config;
 mod cut;
 pub mod decide;

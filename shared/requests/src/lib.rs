@@ -16,7 +16,8 @@ use arrow::record_batch::RecordBatch;
 use model::{CustomId, FailureKind, JobSpec, Refusal, RefusalCode, TableInfo, Value};
 use prompts::Template;
 use providers::{Encode, Provider};
-use tables::RowValues;
+use tables::csv::Cells;
+use tables::{Chunk, RowValues};
 
 pub use calls::measured;
 pub use job::{Job, Jobs, Unknown};
@@ -61,7 +62,13 @@ impl Requests {
     /// The requests of some carried rows. What it needs for one row is used again for the next.
     #[must_use]
     pub fn of<'a>(&'a self, rows: &'a RecordBatch) -> RowRequests<'a> {
-        RowRequests { requests: self, rows, values: Vec::new(), scratch: String::new() }
+        RowRequests { requests: self, rows, cells: None, values: Vec::new(), scratch: String::new() }
+    }
+
+    /// The requests of a chunk that was just read.
+    #[must_use]
+    pub fn of_chunk<'a>(&'a self, chunk: &'a Chunk) -> RowRequests<'a> {
+        RowRequests { cells: chunk.cells.as_ref(), ..self.of(&chunk.rows) }
     }
 
     /// The exact size of a row's encoded request, in bytes, if it was sent before: no limit can stop it any more.
@@ -77,6 +84,8 @@ impl Requests {
 pub struct RowRequests<'a> {
     requests: &'a Requests,
     rows: &'a RecordBatch,
+    /// Where the cells are, if that is known.
+    cells: Option<&'a Cells>,
     values: Vec<Value<'a>>,
     scratch: String,
 }
@@ -121,10 +130,11 @@ impl RowRequests<'_> {
     /// Gives the row's prompt in pieces.
     fn feed(&mut self, row: usize, take: impl FnMut(&str)) -> Result<(), LocalFailure> {
         let requests = self.requests;
-        requests
-            .values
-            .values(self.rows, row, &mut self.values)
-            .map_err(|error| LocalFailure { kind: FailureKind::BadRow, message: error.to_string() })?;
+        let found = match self.cells {
+            Some(cells) => requests.values.values_of(cells, row, &mut self.values),
+            None => requests.values.values(self.rows, row, &mut self.values),
+        };
+        found.map_err(|error| LocalFailure { kind: FailureKind::BadRow, message: error.to_string() })?;
         let fed = requests
             .template
             .feed(&self.values, &mut self.scratch, take)

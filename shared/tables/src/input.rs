@@ -21,7 +21,7 @@ use model::{FailureKind, Refusal, RefusalCode, TableInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::size;
-use crate::csv::CsvDecoder;
+use crate::csv::{Cells, CsvDecoder};
 use crate::parquet_in::ParquetDecoder;
 
 /// What a decoder wants or has.
@@ -46,6 +46,8 @@ pub struct Chunk {
     pub faults: Vec<RowFault>,
     /// Where the next chunk begins.
     pub end: Position,
+    /// Where the cells of CSV records are, unless they have to be looked for.
+    pub cells: Option<Cells>,
 }
 
 impl Chunk {

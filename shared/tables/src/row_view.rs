@@ -8,7 +8,7 @@ use model::table::{CsvDialect, FileKind};
 use model::{TableInfo, Value};
 
 use crate::arrow_value;
-use crate::csv;
+use crate::csv::{self, Cells};
 use crate::input::Error;
 
 /// Makes values of the wanted columns of carried rows.
@@ -69,6 +69,20 @@ impl RowValues {
                 Ok(())
             }
         }
+    }
+
+    /// The same of a chunk whose cells are known.
+    ///
+    /// # Errors
+    /// When the row has too few cells.
+    pub fn values_of<'a>(&self, cells: &'a Cells, row: usize, out: &mut Vec<Value<'a>>) -> Result<(), Error> {
+        out.clear();
+        for &column in &self.wanted {
+            let cell = cells.get(row, column);
+            let cell = cell.ok_or_else(|| Error::data(format!("row {row} has no cell {}", column + 1)))?;
+            out.push(Value::Text(cell));
+        }
+        Ok(())
     }
 
     fn text<'a>(&self, dialect: &CsvDialect, record: &'a [u8], out: &mut Vec<Value<'a>>) -> Result<(), Error> {

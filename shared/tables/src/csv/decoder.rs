@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray};
+use arrow::array::{ArrayRef, BinaryArray, StringArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -14,8 +14,10 @@ use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
 use model::{FailureKind, RefusalCode, TableInfo};
 
-use super::fields::delimiter;
+use super::cells::Cells;
+use super::fields::{delimiter, raw_cells};
 use super::records::{Flaw, Found, Scanner};
+use super::sweep::{Swept, sweep};
 use super::{BOM, Fill, RECORD, TextStream};
 use crate::input::{Caps, Chunk, Ended, Error, Position, RowFault, Step};
 
@@ -31,12 +33,17 @@ pub struct CsvDecoder {
     skip: u64,
     text: Vec<u8>,
     complete: bool,
+    delimiter: u8,
     scanner: Scanner,
+    /// Whether the scanner is inside a record.
+    scanning: bool,
     /// In `text`: where the record being scanned begins.
     cursor: usize,
     /// What is at the front of `text`, and where the current chunk begins.
     start: Position,
     spans: Vec<Span>,
+    /// In `text`: where the cells of the spans end.
+    ends: Vec<u32>,
     schema: SchemaRef,
 }
 
@@ -52,6 +59,8 @@ struct Span {
     start: usize,
     end: usize,
     cells: usize,
+    /// How many ends of cells there are up to and with its own.
+    ends: usize,
     flaw: Option<Flaw>,
 }
 
@@ -71,6 +80,7 @@ impl CsvDecoder {
         if from > bytes {
             return Err(changed(&format!("a split stopped at byte {from}, but the file has only {bytes}")));
         }
+        let delimiter = delimiter(dialect)?;
         let field = Field::new(RECORD, DataType::Binary, false);
         Ok(Self {
             caps,
@@ -80,10 +90,13 @@ impl CsvDecoder {
             skip,
             text: Vec::new(),
             complete: false,
-            scanner: Scanner::new(delimiter(dialect)?),
+            delimiter,
+            scanner: Scanner::new(delimiter),
+            scanning: false,
             cursor: 0,
             start,
             spans: Vec::new(),
+            ends: Vec::new(),
             schema: Arc::new(Schema::new(vec![field])),
         })
     }
@@ -167,12 +180,38 @@ impl CsvDecoder {
                 // Nothing but blank lines: they must not pile up.
                 self.advance();
             }
+            if !self.scanning && self.sweep()? {
+                continue;
+            }
             let Some(found) = self.scanner.next(&self.text[self.cursor..], self.complete) else {
+                self.scanning = self.cursor < self.text.len();
                 self.check_length(self.text.len() - self.cursor)?;
                 return Ok(self.complete && !self.spans.is_empty());
             };
+            self.scanning = false;
             self.check_length(found.len)?;
             self.take(found)?;
+        }
+    }
+
+    /// Takes the usual records that come next, as far as the chunk has room; says whether there were any.
+    fn sweep(&mut self) -> Result<bool, Error> {
+        let (from, spans) = (self.cursor, &mut self.spans);
+        let (most, most_rows) = (self.caps.chunk_bytes.max(1), self.caps.chunk_rows.max(1));
+        let (mut ends, longest, mut too_long) = (self.ends.len(), self.caps.max_record_bytes, None);
+        let take = |Swept { start, end, cells }| {
+            if end - start > longest {
+                too_long = Some(start);
+                return false;
+            }
+            ends += cells;
+            spans.push(Span { start, end, cells, ends, flaw: None });
+            spans.len() < most_rows
+        };
+        self.cursor = sweep(&self.text, from, self.delimiter, most, &mut self.ends, take);
+        match too_long {
+            Some(start) => Err(self.too_long(&self.place(self.spans.len(), start))),
+            None => Ok(self.cursor > from),
         }
     }
 
@@ -188,7 +227,14 @@ impl CsvDecoder {
         }
         self.cursor += found.len;
         if found.body > 0 {
-            self.spans.push(Span { start, end: self.cursor, cells: found.cells, flaw: found.flaw });
+            let mut at = start;
+            for cell in raw_cells(&self.text[start..self.cursor], self.delimiter) {
+                // Texts stay below 2 GiB: see `open`.
+                self.ends.push(u32::try_from(at + cell.len()).unwrap_or(u32::MAX));
+                at += cell.len() + 1;
+            }
+            let (end, ends) = (self.cursor, self.ends.len());
+            self.spans.push(Span { start, end, cells: found.cells, ends, flaw: found.flaw });
         }
         Ok(())
     }
@@ -199,13 +245,17 @@ impl CsvDecoder {
         }
         let place =
             if self.header.is_some() { "the header".to_owned() } else { self.place(self.spans.len(), self.cursor) };
-        Err(Error::input(
+        Err(self.too_long(&place))
+    }
+
+    fn too_long(&self, place: &str) -> Error {
+        Error::input(
             RefusalCode::InputTooLarge,
             format!(
                 "{place} is longer than {} bytes. Is there a quote in it that is never closed?",
                 self.caps.max_record_bytes
             ),
-        ))
+        )
     }
 
     /// `row 12 (line 14, byte 345)`: the record that is `row`th of the chunk and begins at `at` of the text.
@@ -220,20 +270,35 @@ impl CsvDecoder {
     }
 
     fn chunk(&mut self) -> Result<Chunk, Error> {
-        let (offsets, values) = self.gather()?;
-        let faults = self.faults(&values);
-        let records =
-            BinaryArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(values), None)?;
+        let (first_row, offsets, lines) = (self.start.row, self.offsets()?, line_feeds(&self.text[..self.cursor]));
+        let whole = self.spans.first().is_some_and(|span| span.start == 0) && {
+            let mut pairs = self.spans.windows(2);
+            pairs.all(|pair| matches!(pair, [before, behind] if before.end == behind.start))
+        };
+        let values = if whole { self.split_off() } else { self.gather() };
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        // One look at the whole chunk clears nearly every file: records end at line feeds, so a chunk is valid UTF-8
+        // exactly if each of its records is.
+        let clean = StringArray::try_new(offsets.clone(), values.clone(), None).ok();
+        let clean = clean.filter(|_| memchr(0, &values).is_none());
+        let faults = self.faults(if whole { &values } else { &self.text }, clean.is_some());
+        let records = BinaryArray::try_new(offsets, values, None)?;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(records) as ArrayRef])?;
-        let first_row = self.start.row;
+        let ends = std::mem::take(&mut self.ends);
+        let cells = clean.filter(|_| whole).map(|text| Cells::new(text, ends, self.spans.iter().map(|span| span.ends)));
         self.start.row += self.spans.len() as u64;
         self.spans.clear();
-        self.advance();
-        Ok(Chunk { first_row, rows, faults, end: self.start })
+        if whole {
+            (self.start.byte, self.start.line) = (self.start.byte + self.cursor as u64, self.start.line + lines);
+            self.cursor = 0;
+        } else {
+            self.advance();
+        }
+        Ok(Chunk { first_row, rows, faults, end: self.start, cells })
     }
 
-    /// The chunk's records, one behind the other, without the blank lines between them.
-    fn gather(&self) -> Result<(Vec<i32>, Vec<u8>), Error> {
+    /// Where the chunk's records begin and end, one behind the other.
+    fn offsets(&self) -> Result<Vec<i32>, Error> {
         let mut offsets = Vec::with_capacity(self.spans.len() + 1);
         let mut length = 0usize;
         offsets.push(0);
@@ -241,30 +306,36 @@ impl CsvDecoder {
             length += span.end - span.start;
             offsets.push(i32::try_from(length).map_err(|_| Error::data("a chunk is over 2 GiB"))?);
         }
-        let (first, last) = match (self.spans.first(), self.spans.last()) {
-            (Some(first), Some(last)) => (first.start, last.end),
-            _ => (0, 0),
-        };
-        if last - first == length {
-            return Ok((offsets, self.text[first..last].to_vec()));
-        }
-        let mut values = Vec::with_capacity(length);
+        Ok(offsets)
+    }
+
+    /// The chunk's records, which are all of the text up to the cursor, or up to blank lines before it. The text goes on
+    /// with what stands behind the cursor.
+    fn split_off(&mut self) -> Buffer {
+        let rest = &self.text[self.cursor..];
+        let mut text = Vec::with_capacity(rest.len() + self.caps.chunk_bytes);
+        text.extend_from_slice(rest);
+        let mut values = std::mem::replace(&mut self.text, text);
+        values.truncate(self.spans.last().map_or(0, |span| span.end));
+        Buffer::from_vec(values)
+    }
+
+    /// The chunk's records, copied together without the blank lines between them.
+    fn gather(&self) -> Buffer {
+        let mut values = Vec::with_capacity(self.cursor);
         for span in &self.spans {
             values.extend_from_slice(&self.text[span.start..span.end]);
         }
-        Ok((offsets, values))
+        Buffer::from_vec(values)
     }
 
-    fn faults(&self, values: &[u8]) -> Vec<RowFault> {
-        // One look at the whole chunk clears nearly every file: records end at line feeds, so a chunk is valid UTF-8
-        // exactly if each of its records is.
-        let clean = std::str::from_utf8(values).is_ok() && memchr(0, values).is_none();
+    fn faults(&self, text: &[u8], clean: bool) -> Vec<RowFault> {
         let suspect = |span: &&Span| !clean || span.flaw.is_some() || span.cells != self.columns;
         let mut faults = Vec::new();
         let (mut line, mut counted) = (self.start.line, 0);
         for (row, span) in self.spans.iter().enumerate().filter(|(_, span)| suspect(span)) {
-            if let Some(what) = self.fault(span) {
-                line += line_feeds(&self.text[counted..span.start]);
+            if let Some(what) = self.fault(text, span) {
+                line += line_feeds(&text[counted..span.start]);
                 counted = span.start;
                 let message = format!("{} {what}", self.place_on(line, row, span.start));
                 faults.push(RowFault { row, kind: FailureKind::BadRow, message });
@@ -273,8 +344,8 @@ impl CsvDecoder {
         faults
     }
 
-    fn fault(&self, span: &Span) -> Option<String> {
-        let record = &self.text[span.start..span.end];
+    fn fault(&self, text: &[u8], span: &Span) -> Option<String> {
+        let record = &text[span.start..span.end];
         let byte = |at: usize| self.start.byte + (span.start + at) as u64;
         if let Err(error) = std::str::from_utf8(record) {
             return Some(format!("is not UTF-8 at byte {}", byte(error.valid_up_to())));
@@ -302,6 +373,7 @@ impl CsvDecoder {
         self.start.byte += self.cursor as u64;
         self.start.line += line_feeds(&self.text[..self.cursor]);
         self.text.drain(..self.cursor);
+        self.ends.clear();
         self.cursor = 0;
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn text(raw: &[u8]) -> Result<Cow<'_, str>, Error> {
 }
 
 /// A cell without its quoting.
-fn unquoted(text: &str) -> Cow<'_, str> {
+pub(super) fn unquoted(text: &str) -> Cow<'_, str> {
     let Some(inner) = text.strip_prefix('"') else { return Cow::Borrowed(text) };
     // A reader's sound record has nothing behind the closing quote; a malformed one is taken as far as it goes.
     let inner = inner.strip_suffix('"').unwrap_or(inner);

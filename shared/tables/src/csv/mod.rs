@@ -22,6 +22,7 @@
 //! Deliberately absent: other quote or escape characters, comments, trimming, other encodings. A file in another
 //! dialect is refused with a message rather than guessed at.
 
+mod cells;
 mod decoder;
 mod dialect;
 mod fields;
@@ -30,8 +31,10 @@ mod output;
 mod records;
 #[cfg(test)]
 mod reference;
+mod sweep;
 mod text;
 
+pub use cells::Cells;
 pub use decoder::CsvDecoder;
 pub use fields::{cells, terminator};
 pub use output::CsvOutput;

@@ -153,7 +153,7 @@ impl ParquetDecoder {
                             let first_row = self.next_row;
                             self.next_row += batch.num_rows() as u64;
                             let end = Position { row: self.next_row, ..Position::default() };
-                            Ok(Step::Rows(Chunk { first_row, rows: batch, faults: Vec::new(), end }))
+                            Ok(Step::Rows(Chunk { first_row, rows: batch, faults: Vec::new(), end, cells: None }))
                         }
                     };
                 }
