@@ -24,6 +24,12 @@ pub const MAX_GROUP_ROWS: usize = 16_384;
 /// A dictionary that grows beyond this is given up for the rest of its row group.
 const DICTIONARY_BYTES: usize = 128 * 1024;
 
+/// The size of a page before it is compressed, about: a page is copied several times on its way into the file, which is
+/// cheap only as long as it stays in the processor's cache, and Snappy looks no further back than 64 KiB anyway.
+const PAGE_BYTES: usize = 64 << 10;
+/// After so many cells it is looked whether a page is full.
+const PAGE_CELLS: usize = 128;
+
 /// What all our Parquet files have in common.
 pub(crate) fn properties(codec: Codec) -> WriterPropertiesBuilder {
     WriterProperties::builder()
@@ -31,6 +37,8 @@ pub(crate) fn properties(codec: Codec) -> WriterPropertiesBuilder {
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_CELLS)
         .set_max_row_group_row_count(None)
 }
 
