@@ -1,4 +1,4 @@
-//! The upload's bytes: batch data in, encoded requests out, a piece at a time. Memory is one row group and one piece.
+//! The upload's bytes: batch data in, encoded requests out, a piece at a time. Memory is a few pages and one piece.
 
 use std::fs::File;
 use std::io;
@@ -10,11 +10,14 @@ use futures::stream;
 use model::CustomId;
 use requests::Job;
 use runtime::cpu;
-use tables::batch::{BatchReader, BatchRows};
+use tables::batch::{BatchChunks, BatchReader, BatchRows};
+
+/// So many rows are unpacked at a time.
+const CHUNK_ROWS: usize = 1_024;
 
 /// A batch on its way to the provider.
 pub(crate) struct Encoding {
-    reader: BatchReader,
+    reader: BatchChunks,
     rows: Option<BatchRows>,
     /// The next row of `rows`.
     next: usize,
@@ -24,7 +27,8 @@ pub(crate) struct Encoding {
 
 impl Encoding {
     pub(crate) fn open(data: File, job: Arc<Job>, piece_bytes: usize) -> anyhow::Result<Self> {
-        Ok(Self { reader: BatchReader::open(data)?, rows: None, next: 0, job, piece_bytes })
+        let reader = BatchReader::open(data)?.with_views()?.into_chunks(CHUNK_ROWS);
+        Ok(Self { reader, rows: None, next: 0, job, piece_bytes })
     }
 
     pub(crate) fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
@@ -39,7 +43,7 @@ impl Encoding {
         let mut piece = Vec::with_capacity(self.piece_bytes + (64 << 10));
         while piece.len() < self.piece_bytes {
             let Some(rows) = self.rows.as_ref().filter(|rows| self.next < rows.len()) else {
-                if !self.next_group()? {
+                if !self.next_rows()? {
                     break;
                 }
                 continue;
@@ -50,7 +54,7 @@ impl Encoding {
         Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
     }
 
-    fn next_group(&mut self) -> io::Result<bool> {
+    fn next_rows(&mut self) -> io::Result<bool> {
         self.next = 0;
         self.rows = self.reader.next().transpose().map_err(io::Error::other)?;
         Ok(self.rows.is_some())

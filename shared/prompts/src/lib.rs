@@ -104,6 +104,16 @@ pub struct Prompt<'a> {
     pub user: String,
 }
 
+/// A piece of a prompt, as [`Template::feed`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'p> {
+    /// The template's own text of this number ([`Template::literals`]): the same in every row, so what is to be made of it can
+    /// be made once.
+    Literal(usize),
+    /// Text that comes of the row.
+    Text(&'p str),
+}
+
 /// A prompt that was given in pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fed {
@@ -207,6 +217,18 @@ impl Template {
         }
     }
 
+    /// The text that stands in the template itself, in its order, where rows are rendered without minijinja; else none.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        let pieces = match &self.way {
+            Way::Joined(pieces) => pieces.as_slice(),
+            Way::Full(_) => &[],
+        };
+        pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(text) => Some(text.as_str()),
+            Piece::Column(_) => None,
+        })
+    }
+
     /// Renders one row piece by piece: what [`Self::render`] would put together is given to `take` in its order. A template of
     /// text and columns is never put together, which for most jobs is half of what a row costs. `scratch` is used in between.
     ///
@@ -216,35 +238,41 @@ impl Template {
         &self,
         values: &[model::Value<'_>],
         scratch: &mut String,
-        mut take: impl FnMut(&str),
+        mut take: impl FnMut(Part<'_>),
     ) -> Result<Fed, RenderError> {
         let Way::Joined(pieces) = &self.way else {
             self.render_into(values, scratch)?;
-            take(scratch);
+            take(Part::Text(scratch));
             return Ok(Fed { blank: scratch.trim().is_empty() });
         };
         if values.len() != self.columns_used.len() {
             return Err(RenderError::WrongValues { given: values.len(), needed: self.columns_used.len() });
         }
-        let (mut blank, mut bytes) = (true, 0);
+        let (mut blank, mut bytes, mut literals) = (true, 0, 0);
         for piece in pieces {
-            let text = match piece {
-                Piece::Literal(text) => text.as_str(),
-                Piece::Column(place) => match &values[*place] {
-                    model::Value::Text(text) => text,
-                    value => {
-                        scratch.clear();
-                        values::write_text(value, scratch);
-                        scratch.as_str()
-                    }
-                },
+            let (text, part) = match piece {
+                Piece::Literal(text) => {
+                    literals += 1;
+                    (text.as_str(), Part::Literal(literals - 1))
+                }
+                Piece::Column(place) => {
+                    let text = match &values[*place] {
+                        model::Value::Text(text) => text.as_ref(),
+                        value => {
+                            scratch.clear();
+                            values::write_text(value, scratch);
+                            scratch.as_str()
+                        }
+                    };
+                    (text, Part::Text(text))
+                }
             };
             blank = blank && text.trim().is_empty();
             bytes += text.len();
             if bytes > MAX_PROMPT_BYTES {
                 return Err(RenderError::TooLarge { limit: MAX_PROMPT_BYTES });
             }
-            take(text);
+            take(part);
         }
         Ok(Fed { blank })
     }

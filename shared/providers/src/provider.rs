@@ -295,7 +295,8 @@ pub trait Encode: Send + Sync {
     fn text_len(&self, piece: &str) -> u64;
     /// Appends what stands before the user prompt.
     fn begin(&self, custom_id: &CustomId<'_>, out: &mut Vec<u8>);
-    /// Appends the next piece of the user prompt.
+    /// Appends the next piece of the user prompt. What is appended does not depend on what stands beside the piece, so a piece
+    /// that all rows have may be encoded once.
     fn text(&self, piece: &str, out: &mut Vec<u8>);
     /// Appends what stands behind the user prompt, the line end included.
     fn end(&self, out: &mut Vec<u8>);

@@ -14,7 +14,7 @@ mod job;
 
 use arrow::record_batch::RecordBatch;
 use model::{CustomId, FailureKind, JobSpec, Refusal, RefusalCode, TableInfo, Value};
-use prompts::Template;
+use prompts::{Part, Template};
 use providers::{Encode, Provider};
 use tables::csv::Cells;
 use tables::{Chunk, RowValues};
@@ -35,6 +35,8 @@ pub struct LocalFailure {
 pub struct Requests {
     template: Template,
     encoder: Box<dyn Encode>,
+    /// The template's own text, encoded.
+    literals: Vec<Vec<u8>>,
     values: RowValues,
     max_line_bytes: u64,
 }
@@ -56,7 +58,13 @@ impl Requests {
         let encoder = provider.encoder(&spec.request).map_err(invalid)?;
         let values = RowValues::new(table, template.columns_used())
             .map_err(|error| Refusal::new(RefusalCode::InputCorrupt, error.to_string()))?;
-        Ok(Self { template, encoder, values, max_line_bytes })
+        let encoded = |literal: &str| {
+            let mut encoded = Vec::new();
+            encoder.text(literal, &mut encoded);
+            encoded
+        };
+        let literals = template.literals().map(encoded).collect();
+        Ok(Self { template, encoder, literals, values, max_line_bytes })
     }
 
     /// The requests of some carried rows. What it needs for one row is used again for the next.
@@ -110,9 +118,12 @@ impl RowRequests<'_> {
     /// # Errors
     /// The reason why the row can't be sent; `out` is as it was.
     pub fn encode(&mut self, row: usize, id: &CustomId<'_>, out: &mut Vec<u8>) -> Result<(), LocalFailure> {
-        let (before, encoder) = (out.len(), &self.requests.encoder);
+        let (before, Requests { encoder, literals, .. }) = (out.len(), self.requests);
         encoder.begin(id, out);
-        let fed = self.feed(row, |piece| encoder.text(piece, out));
+        let fed = self.feed(row, |part| match part {
+            Part::Literal(number) => out.extend_from_slice(&literals[number]),
+            Part::Text(text) => encoder.text(text, out),
+        });
         match fed {
             Ok(()) => encoder.end(out),
             Err(_) => out.truncate(before),
@@ -121,14 +132,19 @@ impl RowRequests<'_> {
     }
 
     fn encoded_len(&mut self, row: usize, id: &CustomId<'_>) -> Result<u64, LocalFailure> {
-        let encoder = &self.requests.encoder;
+        let Requests { encoder, literals, .. } = self.requests;
         let mut bytes = encoder.frame_len(id);
-        self.feed(row, |piece| bytes += encoder.text_len(piece))?;
+        self.feed(row, |part| {
+            bytes += match part {
+                Part::Literal(number) => literals[number].len() as u64,
+                Part::Text(text) => encoder.text_len(text),
+            };
+        })?;
         Ok(bytes)
     }
 
     /// Gives the row's prompt in pieces.
-    fn feed(&mut self, row: usize, take: impl FnMut(&str)) -> Result<(), LocalFailure> {
+    fn feed(&mut self, row: usize, take: impl FnMut(Part<'_>)) -> Result<(), LocalFailure> {
         let requests = self.requests;
         let found = match self.cells {
             Some(cells) => requests.values.values_of(cells, row, &mut self.values),

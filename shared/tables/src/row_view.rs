@@ -2,7 +2,7 @@
 //!
 //! Only the columns that the template names are looked at: the others of a wide row cost nothing.
 
-use arrow::array::{Array, BinaryArray};
+use arrow::array::{BinaryArray, BinaryViewArray};
 use arrow::record_batch::RecordBatch;
 use model::table::{CsvDialect, FileKind};
 use model::{TableInfo, Value};
@@ -98,14 +98,17 @@ impl RowValues {
 /// The record of row `row` of carried CSV rows.
 ///
 /// # Errors
-/// When `rows` has no Binary column in front, or no such row.
+/// When `rows` has no Binary or BinaryView column in front, or no such row.
 pub fn record(rows: &RecordBatch, row: usize) -> Result<&[u8], Error> {
-    let records = rows.columns().first().and_then(|column| column.as_any().downcast_ref::<BinaryArray>());
-    match records {
-        Some(records) if row < records.len() => Ok(records.value(row)),
-        Some(_) => Err(Error::data(format!("row {row} of {}", rows.num_rows()))),
-        None => Err(Error::data("the rows do not carry CSV records")),
+    if row >= rows.num_rows() {
+        return Err(Error::data(format!("row {row} of {}", rows.num_rows())));
     }
+    let records = rows.columns().first().map(|column| column.as_any());
+    if let Some(records) = records.and_then(|records| records.downcast_ref::<BinaryArray>()) {
+        return Ok(records.value(row));
+    }
+    let views = records.and_then(|records| records.downcast_ref::<BinaryViewArray>());
+    views.map(|views| views.value(row)).ok_or_else(|| Error::data("the rows do not carry CSV records"))
 }
 
 #[cfg(test)]

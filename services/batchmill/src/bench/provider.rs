@@ -56,7 +56,21 @@ impl Folder {
         let row: u64 = id.strip_prefix("t-")?.parse().ok()?;
         let place = self.batches.partition_point(|batch| batch.first_row <= row).checked_sub(1)?;
         let batch = self.batches.get(place)?;
-        Some(format!("{}-{}", batch.nonce, row - batch.first_row))
+        let (mut digits, mut at, mut rest) = ([b'0'; 20], 20, row - batch.first_row);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).ok()?;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        // By hand, since it is done for each row, and is no part of what is measured.
+        let mut id = String::with_capacity(40);
+        id.push_str(batch.nonce.as_str());
+        id.push('-');
+        id.push_str(std::str::from_utf8(digits.get(at..)?).ok()?);
+        Some(id)
     }
 
     fn ended(&self, id: &str) -> ProviderBatch {

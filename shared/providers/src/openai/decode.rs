@@ -12,8 +12,10 @@
 //! Lines are read in two ways. The [`usual`] one is read by hand, at a third of the cost; whatever is odd about a line, this
 //! module decides with serde.
 
+mod find;
 mod pattern;
 mod scan;
+mod skip;
 mod usual;
 
 use std::borrow::Cow;

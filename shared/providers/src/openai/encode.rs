@@ -125,29 +125,51 @@ fn any_escape(chunk: &[u8; LANES]) -> bool {
     chunk.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
 }
 
+/// Of eight bytes, the high bit of each that is to be escaped.
+#[inline]
+const fn escapes_in(word: u64) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
+    const fn is_not_zero(word: u64) -> u64 {
+        ((word & LOW) + LOW) | word
+    }
+    let control = is_not_zero(word & u64::from_le_bytes([0xe0; 8]));
+    let quote = is_not_zero(word ^ u64::from_le_bytes([b'"'; 8]));
+    let backslash = is_not_zero(word ^ u64::from_le_bytes([b'\\'; 8]));
+    !(control & quote & backslash) & !LOW
+}
+
+/// Where, from `at` on, the next byte is that is to be escaped: found 32 bytes at a time, and its place in them 8 at a time.
+#[inline]
+fn next_escape(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    at += LANES * rest.as_chunks::<LANES>().0.iter().take_while(|chunk| !any_escape(chunk)).count();
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let found = escapes_in(u64::from_le_bytes(*eight));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    // The last few are looked at together with some before them, which are known.
+    match bytes.last_chunk::<8>() {
+        Some(last) => {
+            let known = at + 8 - bytes.len();
+            let found = escapes_in(u64::from_le_bytes(*last)).checked_shr(8 * known as u32)?;
+            (found != 0).then(|| at + found.trailing_zeros() as usize / 8)
+        }
+        None => bytes[at..].iter().position(|byte| ESCAPES[usize::from(*byte)] != 0).map(|found| at + found),
+    }
+}
+
 /// Appends a text as the inside of a JSON string.
 fn escape(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len());
     let mut copied = 0;
-    let mut at = 0;
-    while at < bytes.len() {
-        if let Some(chunk) = bytes[at..].first_chunk::<LANES>()
-            && !any_escape(chunk)
-        {
-            at += LANES;
-            continue;
-        }
-        let stop = bytes.len().min(at + LANES);
-        while at < stop {
-            let letter = ESCAPES[usize::from(bytes[at])];
-            if letter != 0 {
-                out.extend_from_slice(&bytes[copied..at]);
-                push_escape(bytes[at], letter, out);
-                copied = at + 1;
-            }
-            at += 1;
-        }
+    while let Some(at) = next_escape(bytes, copied) {
+        out.extend_from_slice(&bytes[copied..at]);
+        push_escape(bytes[at], ESCAPES[usize::from(bytes[at])], out);
+        copied = at + 1;
     }
     out.extend_from_slice(&bytes[copied..]);
 }
@@ -239,6 +261,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_text_is_escaped_as_serde_json_does_it(text in "[a-z\"\\\\\u{1}\n\u{7f}\u{e9}\u{2028}]{0,90}") {
+            let mut out = Vec::new();
+            escape(&text, &mut out);
+            let expected = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(&out, &expected.as_bytes()[1..expected.len() - 1]);
+            prop_assert_eq!(escaped_len(&text), out.len() as u64);
+        }
+
         #[test]
         fn a_row_reads_back_and_its_length_is_exact(
             user in prop_oneof![any::<String>(), "[\\x00-\\x7f\u{80}\u{2028}\u{d7ff}\u{e000}\u{10ffff}]{0,200}", "\\PC*"],

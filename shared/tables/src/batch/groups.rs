@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
@@ -141,6 +141,26 @@ pub(crate) fn read_group(
     roots: Option<&[usize]>,
 ) -> Result<RecordBatch, Error> {
     read_selected(file, footer, group, roots, None)
+}
+
+/// The same as a reader of a few rows at a time.
+pub(crate) fn group_reader(
+    file: &File,
+    footer: &Footer,
+    group: usize,
+    roots: Option<&[usize]>,
+    rows: usize,
+) -> Result<ParquetRecordBatchReader, Error> {
+    let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
+    let reader = guarded(|| {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.arrow.clone());
+        let mask = match roots {
+            Some(roots) => ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows).build()
+    })?;
+    Ok(reader)
 }
 
 /// The same, of some rows only: a selection and how many they are.

@@ -29,11 +29,13 @@ pub mod size;
 mod writer;
 
 pub use codec::Codec;
-pub(crate) use groups::{GroupWriter, column, metadata_entry, properties, read_footer, read_group, read_selected};
+pub(crate) use groups::{
+    GroupWriter, column, group_reader, metadata_entry, properties, read_footer, read_group, read_selected,
+};
 pub use groups::{MAX_GROUP_BYTES, MAX_GROUP_ROWS};
 pub use meta::{BatchHead, BatchMeta, META_KEY, MetaStep};
 pub(crate) use reader::carried_schema;
-pub use reader::{BatchReader, BatchRows};
+pub use reader::{BatchChunks, BatchReader, BatchRows};
 pub use records::RecordReader;
 pub use writer::BatchWriter;
 

@@ -293,6 +293,43 @@ fn only_the_wanted_columns_are_read_in_the_files_order() {
 }
 
 #[test]
+fn chunks_have_the_rows_of_the_groups_in_their_order() {
+    let rows = records(40, 1_000_000);
+    let bytes = batch_file(&rows, 7, Codec::Snappy);
+    let groups = read_all(&bytes);
+    assert!(groups.len() > 2);
+    for size in [0, 1, 3, 15, 16, 1_000] {
+        let chunks = BatchReader::open(file_of(&bytes)).unwrap().into_chunks(size);
+        assert_eq!(chunks.meta().rows, 40);
+        let chunks: Vec<BatchRows> = chunks.collect::<Result<_, _>>().unwrap();
+        assert!(chunks.iter().all(|chunk| chunk.len() <= size.max(1)));
+        let places = chunks.iter().flat_map(|chunk| chunk.first_in_batch..chunk.first_in_batch + chunk.len());
+        assert_eq!(places.collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        let ids = |rows: &[BatchRows]| rows.iter().flat_map(|rows| rows.row_ids.values().to_vec()).collect::<Vec<_>>();
+        assert_eq!(ids(&chunks), ids(&groups));
+        assert_eq!(carried(&chunks), carried(&groups));
+    }
+}
+
+#[test]
+fn views_have_the_same_values_in_every_type() {
+    let rows = every_type(500);
+    let bytes = batch_file(&rows, 120, Codec::Snappy);
+    let views = BatchReader::open(file_of(&bytes)).unwrap().with_views().unwrap();
+    let read: Vec<BatchRows> = views.collect::<Result<_, _>>().unwrap();
+    let read = carried(&read);
+    for (place, field) in rows.schema().fields().iter().enumerate() {
+        let viewed = read.column(place);
+        for row in 0..rows.num_rows() {
+            // As text, because NaN is not NaN.
+            let [value, other] = [viewed, rows.column(place)].map(|column| crate::arrow_value::value(column, row));
+            assert_eq!(format!("{value:?}"), format!("{other:?}"), "{field}");
+        }
+    }
+    assert_eq!(read.column(13).data_type(), &DataType::Utf8View);
+}
+
+#[test]
 fn a_callers_columns_may_have_our_names_and_our_metadata_key() {
     let column = || Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef;
     let fields: Vec<Field> = ["_row", "_row_", "_error", "_tries"]
@@ -357,6 +394,8 @@ fn broken_batch_data_is_an_error_or_other_rows_but_never_a_panic() {
     with_damage(&bytes, |broken| {
         let read = BatchReader::open(file_of(broken)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         refused += usize::from(read.is_err());
+        let views = BatchReader::open(file_of(broken)).and_then(BatchReader::with_views);
+        let _ = views.map(|views| views.into_chunks(7).count());
         let _ = BatchMeta::from_tail(broken);
     });
     assert!(refused > 100, "{refused}");

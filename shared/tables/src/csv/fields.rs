@@ -74,7 +74,10 @@ impl<'a> Iterator for RawCells<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest.take()?;
         let from = if rest.first() == Some(&b'"') { closing_quote(rest).map_or(rest.len(), |i| i + 1) } else { 0 };
-        match memchr(self.delimiter, &rest[from..]) {
+        // Mostly a quoted cell ends right behind its quote.
+        let found =
+            if rest.get(from) == Some(&self.delimiter) { Some(0) } else { memchr(self.delimiter, &rest[from..]) };
+        match found {
             None => Some(rest),
             Some(offset) => {
                 self.rest = Some(&rest[from + offset + 1..]);
@@ -107,15 +110,32 @@ pub(super) fn unquoted(text: &str) -> Cow<'_, str> {
     let Some(inner) = text.strip_prefix('"') else { return Cow::Borrowed(text) };
     // A reader's sound record has nothing behind the closing quote; a malformed one is taken as far as it goes.
     let inner = inner.strip_suffix('"').unwrap_or(inner);
-    if memchr(b'"', inner.as_bytes()).is_none() {
-        return Cow::Borrowed(inner);
+    match memchr(b'"', inner.as_bytes()) {
+        None => Cow::Borrowed(inner),
+        Some(first) => Cow::Owned(without_doubling(inner, first)),
     }
-    Cow::Owned(inner.replace("\"\"", "\""))
+}
+
+/// A text with one quote for each two. `at` is where its first quote is.
+fn without_doubling(text: &str, mut at: usize) -> String {
+    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
+    loop {
+        out.push_str(&text[copied..=at]);
+        // A quote that is not doubled stands for itself.
+        copied = at + 1 + usize::from(text.as_bytes().get(at + 1) == Some(&b'"'));
+        match memchr(b'"', &text.as_bytes()[copied..]) {
+            Some(next) => at = copied + next,
+            None => break,
+        }
+    }
+    out.push_str(&text[copied..]);
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn dialect(delimiter: char) -> CsvDialect {
         CsvDialect {
@@ -140,6 +160,14 @@ mod tests {
             some("007,\"a \"\"b\"\"\", sp ,\"\",,\"x\r\ny\"\r\n", &[0, 1, 2, 3, 4, 5]),
             ["007", "a \"b\"", " sp ", "", "", "x\r\ny"]
         );
+    }
+
+    proptest! {
+        #[test]
+        fn doubled_quotes_become_one_as_replacing_them_does(text in "[\"a,\u{fc}\n]{0,40}") {
+            let quoted = format!("\"{text}\"");
+            prop_assert_eq!(unquoted(&quoted), text.replace("\"\"", "\""));
+        }
     }
 
     #[test]

@@ -18,9 +18,12 @@ use crate::batch::{Codec, GroupWriter, properties};
 /// The key of a result file's own description in its key-value metadata; readers do not need it, people may.
 const META_KEY: &str = "batchmill.result";
 /// Rows are encoded when they come to this many bytes of text, …
-const ENCODE_BYTES: usize = 1 << 20;
+const ENCODE_BYTES: usize = 128 << 10;
 /// … or to this many.
-const ENCODE_ROWS: usize = 4_096;
+const ENCODE_ROWS: usize = 1_024;
+/// The size of a page before it is compressed. A page is copied several times on its way into the file, which is cheap only as
+/// long as it stays in the processor's cache; Snappy looks no further than 64 KiB anyway.
+const PAGE_BYTES: usize = 64 << 10;
 
 /// Writes one result file into memory; the caller drains it with [`ResultWriter::take`].
 pub struct ResultWriter {
@@ -46,6 +49,7 @@ impl ResultWriter {
     pub fn new(job: &JobId, id: BatchId, codec: Codec) -> Result<Self, Error> {
         let row = ColumnPath::from("_row");
         let properties = properties(codec)
+            .set_data_page_size_limit(PAGE_BYTES)
             .set_column_dictionary_enabled(row.clone(), false)
             .set_column_encoding(row, Encoding::DELTA_BINARY_PACKED)
             .set_column_dictionary_enabled(ColumnPath::from("response"), false)
@@ -55,7 +59,7 @@ impl ResultWriter {
         Ok(Self {
             description,
             groups: GroupWriter::new(SchemaRef::clone(&SCHEMA), properties)?,
-            buffered: Builders::default(),
+            buffered: Builders::new(),
         })
     }
 
@@ -92,7 +96,10 @@ impl ResultWriter {
     }
 
     fn encode(&mut self) -> Result<(), Error> {
-        let columns = std::mem::take(&mut self.buffered).finish();
+        if self.buffered.rows == 0 {
+            return Ok(());
+        }
+        let columns = std::mem::replace(&mut self.buffered, Builders::new()).finish();
         self.groups.write(&RecordBatch::try_new(SchemaRef::clone(&SCHEMA), columns)?)
     }
 
@@ -112,7 +119,6 @@ impl ResultWriter {
     }
 }
 
-#[derive(Default)]
 struct Builders {
     rows: usize,
     bytes: usize,
@@ -127,6 +133,22 @@ struct Builders {
 }
 
 impl Builders {
+    /// With room for what is encoded at a time, so that nothing has to be copied while they grow.
+    fn new() -> Self {
+        let count = || Int64Builder::with_capacity(ENCODE_ROWS);
+        let text = || StringBuilder::with_capacity(ENCODE_ROWS, 1_024);
+        Self {
+            rows: 0,
+            bytes: 0,
+            row: UInt64Builder::with_capacity(ENCODE_ROWS),
+            response: StringBuilder::with_capacity(ENCODE_ROWS, ENCODE_BYTES),
+            error: text(),
+            texts: [text(), text(), text(), text()],
+            counts: [count(), count(), count(), count()],
+            tries: UInt32Builder::with_capacity(ENCODE_ROWS),
+        }
+    }
+
     fn append(&mut self, row: &ResultRow<'_>, bytes: usize) {
         self.rows += 1;
         self.bytes += bytes;

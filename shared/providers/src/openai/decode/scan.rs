@@ -10,22 +10,31 @@
 
 use std::borrow::Cow;
 
+use super::find::{quote, special};
 use super::pattern::MAX_HOLES;
 
-/// The most levels of objects and lists in a value that is passed over.
-const MAX_DEPTH: u32 = 32;
 /// The most digits of a count: more may not fit.
 const MAX_DIGITS: usize = 18;
-/// So many bytes of a string are looked at eight at a time, before the search for long strings is worth its start.
-const SHORT: usize = 32;
+
+/// What a letter behind a backslash stands for; 0 for `u` and for what may not stand there.
+const SIMPLE: [u8; 256] = {
+    let mut table = [0; 256];
+    let (letters, bytes) = (b"\"\\/ntrbf", b"\"\\/\n\t\r\x08\x0c");
+    let mut at = 0;
+    while at < letters.len() {
+        table[letters[at] as usize] = bytes[at];
+        at += 1;
+    }
+    table
+};
 
 /// Where we are in a line.
 pub(super) struct Scan<'l> {
-    text: &'l str,
-    bytes: &'l [u8],
-    at: usize,
+    /// The line. It is UTF-8, which is known of the whole, and looked at again only for the texts that are taken out.
+    pub(super) bytes: &'l [u8],
+    pub(super) at: usize,
     /// Where the next backslash is: most lines have them in one place, so most strings need only be searched for their end.
-    backslash: usize,
+    pub(super) backslash: usize,
     /// The values that were met, except for `null`, `true` and `false`.
     holes: Vec<Hole>,
 }
@@ -56,15 +65,25 @@ pub(super) enum Field {
     Reasoning,
 }
 
+impl Field {
+    /// Whether it is the row's own, another one in each line.
+    pub(super) fn is_of_the_row(self) -> bool {
+        matches!(self, Self::CustomId | Self::Content)
+    }
+}
+
 impl<'l> Scan<'l> {
     /// At the start of a line, which must be UTF-8 without control characters, but for white space at its end.
     pub(super) fn new(line: &'l [u8]) -> Option<Self> {
         let end = line.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
         let bytes = line.get(..=end)?;
-        // Without a branch for each byte, so that many are compared at once.
-        let least = bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));
-        let text = std::str::from_utf8(bytes).ok().filter(|_| least >= b' ')?;
-        let mut scan = Self { text, bytes, at: 0, backslash: 0, holes: Vec::new() };
+        // Without a branch for each byte, so that many are compared at once. Nearly all lines are plain ASCII.
+        let most = bytes.iter().fold(0, |most: u8, byte| most.max(byte.wrapping_sub(b' ')));
+        if most > 0x7f - b' ' {
+            let least = bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+            std::str::from_utf8(bytes).ok().filter(|_| least >= b' ')?;
+        }
+        let mut scan = Self { bytes, at: 0, backslash: 0, holes: Vec::new() };
         scan.start();
         Some(scan)
     }
@@ -81,7 +100,7 @@ impl<'l> Scan<'l> {
         (self.bytes, &self.holes)
     }
 
-    fn note(&mut self, begin: usize, end: usize, field: Field) {
+    pub(super) fn note(&mut self, begin: usize, end: usize, field: Field) {
         // One more than a pattern takes says that there are too many.
         if self.holes.len() <= MAX_HOLES {
             self.holes.push(Hole { begin, end, field });
@@ -93,7 +112,7 @@ impl<'l> Scan<'l> {
         (self.at == self.bytes.len()).then_some(())
     }
 
-    fn find_backslash(&mut self) {
+    pub(super) fn find_backslash(&mut self) {
         let found = self.bytes.get(self.at..).and_then(|rest| memchr::memchr(b'\\', rest));
         self.backslash = found.map_or(self.bytes.len(), |found| self.at + found);
     }
@@ -106,17 +125,17 @@ impl<'l> Scan<'l> {
     }
 
     #[inline(always)]
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     #[inline(always)]
-    fn take(&mut self, byte: u8) -> Option<()> {
+    pub(super) fn take(&mut self, byte: u8) -> Option<()> {
         self.eats(byte).then_some(())
     }
 
     #[inline(always)]
-    fn eats(&mut self, byte: u8) -> bool {
+    pub(super) fn eats(&mut self, byte: u8) -> bool {
         let eaten = self.peek() == Some(byte);
         self.at += usize::from(eaten);
         eaten
@@ -132,7 +151,7 @@ impl<'l> Scan<'l> {
         loop {
             let key = self.key()?;
             self.colon()?;
-            field(self, key.as_bytes())?;
+            field(self, key)?;
             if !self.goes_on(b'}')? {
                 return Some(());
             }
@@ -158,7 +177,7 @@ impl<'l> Scan<'l> {
     }
 
     #[inline(always)]
-    fn colon(&mut self) -> Option<()> {
+    pub(super) fn colon(&mut self) -> Option<()> {
         self.spaces();
         self.take(b':')?;
         self.spaces();
@@ -167,7 +186,7 @@ impl<'l> Scan<'l> {
 
     /// Behind a value: whether another follows, or the object or list ends.
     #[inline(always)]
-    fn goes_on(&mut self, end: u8) -> Option<bool> {
+    pub(super) fn goes_on(&mut self, end: u8) -> Option<bool> {
         self.spaces();
         if self.eats(b',') {
             self.spaces();
@@ -215,11 +234,18 @@ impl<'l> Scan<'l> {
         self.count(field).map(Some)
     }
 
-    fn key(&mut self) -> Option<&'l str> {
+    fn key(&mut self) -> Option<&'l [u8]> {
         self.take(b'"')?;
-        let key = self.plain_inside()?;
+        let begin = self.at;
+        self.skip_plain()?;
         self.at += 1;
-        Some(key)
+        self.bytes.get(begin..self.at - 1)
+    }
+
+    /// What stands between two places.
+    #[inline]
+    pub(super) fn text(&self, begin: usize, end: usize) -> Option<&'l str> {
+        std::str::from_utf8(self.bytes.get(begin..end)?).ok()
     }
 
     /// A string without escapes.
@@ -254,54 +280,59 @@ impl<'l> Scan<'l> {
     #[inline(always)]
     pub(super) fn plain_inside(&mut self) -> Option<&'l str> {
         let begin = self.at;
-        self.at = quote(self.bytes, begin).filter(|end| *end <= self.backslash)?;
-        self.text.get(begin..self.at)
+        self.skip_plain()?;
+        self.text(begin, self.at)
+    }
+
+    #[inline(always)]
+    fn skip_plain(&mut self) -> Option<()> {
+        self.at = quote(self.bytes, self.at).filter(|end| *end <= self.backslash)?;
+        Some(())
     }
 
     /// From behind a quote to the one that ends the string.
     pub(super) fn inside(&mut self) -> Option<Cow<'l, str>> {
         let begin = self.at;
-        if let Some(text) = self.plain_inside() {
-            return Some(Cow::Borrowed(text));
+        if self.skip_plain().is_some() {
+            return self.text(begin, self.at).map(Cow::Borrowed);
         }
         // Unescaping makes nothing longer.
-        let mut text = String::with_capacity(self.bytes.len() - begin);
+        let mut text = Vec::with_capacity(self.bytes.len() - begin);
         loop {
             let end = special(self.bytes, self.at)?;
-            text.push_str(self.text.get(self.at..end)?);
+            text.extend_from_slice(self.bytes.get(self.at..end)?);
             self.at = end;
             if self.peek() == Some(b'"') {
                 self.find_backslash();
-                return Some(Cow::Owned(text));
+                return String::from_utf8(text).ok().map(Cow::Owned);
             }
-            text.push(self.escape()?);
+            match self.bytes.get(end + 1).map(|letter| SIMPLE[usize::from(*letter)]) {
+                Some(0) => text.extend_from_slice(self.escape()?.encode_utf8(&mut [0; 4]).as_bytes()),
+                Some(byte) => {
+                    text.push(byte);
+                    self.at = end + 2;
+                }
+                None => return None,
+            }
         }
     }
 
     /// The character that an escape stands for.
-    fn escape(&mut self) -> Option<char> {
+    pub(super) fn escape(&mut self) -> Option<char> {
         let letter = *self.bytes.get(self.at + 1)?;
         self.at += 2;
-        Some(match letter {
-            b'"' | b'\\' | b'/' => char::from(letter),
-            b'n' => '\n',
-            b't' => '\t',
-            b'r' => '\r',
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'u' => {
-                let unit = self.hex()?;
-                match unit {
-                    0xd800..=0xdbff => {
-                        self.word(br"\u")?;
-                        let low = self.hex().filter(|low| (0xdc00..=0xdfff).contains(low))?;
-                        char::from_u32(0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00))?
-                    }
-                    unit => char::from_u32(unit)?,
+        match (SIMPLE[usize::from(letter)], letter) {
+            (0, b'u') => match self.hex()? {
+                unit @ 0xd800..=0xdbff => {
+                    self.word(br"\u")?;
+                    let low = self.hex().filter(|low| (0xdc00..=0xdfff).contains(low))?;
+                    char::from_u32(0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00))
                 }
-            }
-            _ => return None,
-        })
+                unit => char::from_u32(unit),
+            },
+            (0, _) => None,
+            (byte, _) => Some(char::from(byte)),
+        }
     }
 
     /// Four hexadecimal digits.
@@ -310,149 +341,4 @@ impl<'l> Scan<'l> {
         self.at += 4;
         digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
     }
-
-    /// Passes over a value.
-    pub(super) fn skip(&mut self) -> Option<()> {
-        self.skip_within(MAX_DEPTH)
-    }
-
-    fn skip_within(&mut self, depth: u32) -> Option<()> {
-        let begin = self.at;
-        match self.peek()? {
-            b'"' => {
-                self.skip_string()?;
-                self.note(begin + 1, self.at - 1, Field::Text);
-                Some(())
-            }
-            b'n' => self.word(b"null"),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'{' => self.skip_all(b'}', depth.checked_sub(1)?),
-            b'[' => self.skip_all(b']', depth.checked_sub(1)?),
-            _ => {
-                self.skip_number()?;
-                self.note(begin, self.at, Field::Number);
-                Some(())
-            }
-        }
-    }
-
-    /// Passes over an object or a list.
-    fn skip_all(&mut self, end: u8, depth: u32) -> Option<()> {
-        self.at += 1;
-        self.spaces();
-        if self.eats(end) {
-            return Some(());
-        }
-        loop {
-            if end == b'}' {
-                self.skip_string()?;
-                self.colon()?;
-            }
-            self.skip_within(depth)?;
-            if !self.goes_on(end)? {
-                return Some(());
-            }
-        }
-    }
-
-    fn skip_string(&mut self) -> Option<()> {
-        self.take(b'"')?;
-        self.skip_inside()?;
-        self.at += 1;
-        Some(())
-    }
-
-    /// From behind a quote to the one that ends the string.
-    #[inline(always)]
-    pub(super) fn skip_inside(&mut self) -> Option<()> {
-        let end = quote(self.bytes, self.at)?;
-        if end > self.backslash {
-            return self.skip_escaped();
-        }
-        self.at = end;
-        Some(())
-    }
-
-    fn skip_escaped(&mut self) -> Option<()> {
-        loop {
-            self.at = special(self.bytes, self.at)?;
-            if self.peek() == Some(b'"') {
-                self.find_backslash();
-                return Some(());
-            }
-            self.escape()?;
-        }
-    }
-
-    pub(super) fn skip_number(&mut self) -> Option<()> {
-        self.eats(b'-');
-        let leading_zero = self.peek() == Some(b'0');
-        if self.skip_digits()? > 1 && leading_zero {
-            return None;
-        }
-        if self.eats(b'.') {
-            self.skip_digits()?;
-        }
-        if self.eats(b'e') || self.eats(b'E') {
-            let _ = self.eats(b'+') || self.eats(b'-');
-            self.skip_digits()?;
-        }
-        Some(())
-    }
-
-    /// One digit or more.
-    fn skip_digits(&mut self) -> Option<usize> {
-        let digits = self.bytes.get(self.at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += digits;
-        (digits > 0).then_some(digits)
-    }
-}
-
-/// A byte in each of eight places.
-const fn eight(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
-}
-
-/// Where the next quote is.
-#[inline(always)]
-fn quote(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    let mut at = 0;
-    while let Some(eight_bytes) = rest.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = zeros(u64::from_le_bytes(*eight_bytes) ^ eight(b'"'));
-        if found != 0 {
-            return Some(from + at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-        if at == SHORT {
-            break;
-        }
-    }
-    memchr::memchr(b'"', rest.get(at..)?).map(|found| from + at + found)
-}
-
-/// Where the next quote or backslash is.
-#[inline]
-fn special(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    let mut at = 0;
-    while let Some(eight_bytes) = rest.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*eight_bytes);
-        let found = zeros(word ^ eight(b'"')) | zeros(word ^ eight(b'\\'));
-        if found != 0 {
-            return Some(from + at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-        if at == SHORT {
-            break;
-        }
-    }
-    memchr::memchr2(b'"', b'\\', rest.get(at..)?).map(|found| from + at + found)
-}
-
-/// The high bit of each byte that is zero. Above the first such byte a bit may be wrong, so only the lowest counts.
-#[inline]
-const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(eight(1)) & !word & eight(0x80)
 }

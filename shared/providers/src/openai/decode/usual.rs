@@ -1,6 +1,6 @@
 //! The usual line: a success with a text, every field of its usual type. Nearly all lines of a job are such, and they are what
 //! collecting a batch costs; so they are read by [`Scan`], which looks at what is wanted and passes over the rest, or, where a
-//! line is built as the one before it was, by its [`Pattern`], which is cheaper still.
+//! line is built as those before it were, by their [`Patterns`], which is cheaper still.
 //!
 //! Whatever is not usual in the least (a failure, a refusal, no text, a list of parts, two choices, a key that is there twice, a
 //! number as text, …) is `None` here and left to the patient decoder. So there is one place with rules for odd lines,
@@ -11,25 +11,25 @@ use std::cell::RefCell;
 
 use model::Tokens;
 
-use super::pattern::Pattern;
+use super::pattern::Patterns;
 use super::scan::{Field, Scan};
 use crate::provider::{Answer, Outcome};
 
 thread_local! {
-    /// How the last usual line of this thread was built. It makes a line cheaper to read and nothing else.
-    static PATTERN: RefCell<Pattern> = const { RefCell::new(Pattern::new()) };
+    /// How the last usual lines of this thread were built. It makes a line cheaper to read and nothing else.
+    static PATTERNS: RefCell<Patterns> = const { RefCell::new(Patterns::new()) };
 }
 
 /// Reads a usual line; `None` for any other.
 pub(super) fn decode(line: &[u8]) -> Option<Answer<'_>> {
     let mut scan = Scan::new(line)?;
-    PATTERN.with_borrow_mut(|pattern| match pattern.read(&mut scan) {
+    PATTERNS.with_borrow_mut(|patterns| match patterns.read(&mut scan) {
         Some(found) => found.answer(),
         None => {
             scan.start();
             let found = scanned(&mut scan)?;
             let (line, holes) = scan.holes();
-            pattern.learn(line, holes, found.has_usage);
+            patterns.learn(line, holes, found.has_usage);
             found.answer()
         }
     })
@@ -65,7 +65,7 @@ fn once(seen: &mut bool) -> Option<()> {
     (!std::mem::replace(seen, true)).then_some(())
 }
 
-fn scanned<'l>(scan: &mut Scan<'l>) -> Option<Found<'l>> {
+pub(super) fn scanned<'l>(scan: &mut Scan<'l>) -> Option<Found<'l>> {
     let mut found = Found::default();
     let mut seen = [false; 3];
     scan.spaces();
