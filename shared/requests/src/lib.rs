@@ -76,7 +76,7 @@ impl Requests {
     /// The requests of a chunk that was just read.
     #[must_use]
     pub fn of_chunk<'a>(&'a self, chunk: &'a Chunk) -> RowRequests<'a> {
-        RowRequests { cells: chunk.cells.as_ref(), ..self.of(&chunk.rows) }
+        RowRequests { cells: chunk.cells.as_deref(), ..self.of(&chunk.rows) }
     }
 
     /// The exact size of a row's encoded request, in bytes, if it was sent before: no limit can stop it any more.

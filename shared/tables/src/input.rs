@@ -47,7 +47,7 @@ pub struct Chunk {
     /// Where the next chunk begins.
     pub end: Position,
     /// Where the cells of CSV records are, unless they have to be looked for.
-    pub cells: Option<Cells>,
+    pub cells: Option<Box<Cells>>,
 }
 
 impl Chunk {

@@ -285,7 +285,8 @@ impl CsvDecoder {
         let records = BinaryArray::try_new(offsets, values, None)?;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(records) as ArrayRef])?;
         let ends = std::mem::take(&mut self.ends);
-        let cells = clean.filter(|_| whole).map(|text| Cells::new(text, ends, self.spans.iter().map(|span| span.ends)));
+        let counts = self.spans.iter().map(|span| span.ends);
+        let cells = clean.filter(|_| whole).map(|text| Box::new(Cells::new(text, ends, counts)));
         self.start.row += self.spans.len() as u64;
         self.spans.clear();
         if whole {
