@@ -18,12 +18,9 @@ use crate::batch::{Codec, GroupWriter, properties};
 /// The key of a result file's own description in its key-value metadata; readers do not need it, people may.
 const META_KEY: &str = "batchmill.result";
 /// Rows are encoded when they come to this many bytes of text, …
-const ENCODE_BYTES: usize = 128 << 10;
+const ENCODE_BYTES: usize = 1 << 20;
 /// … or to this many.
-const ENCODE_ROWS: usize = 1_024;
-/// The size of a page before it is compressed. A page is copied several times on its way into the file, which is cheap only as
-/// long as it stays in the processor's cache; Snappy looks no further than 64 KiB anyway.
-const PAGE_BYTES: usize = 64 << 10;
+const ENCODE_ROWS: usize = 4_096;
 
 /// Writes one result file into memory; the caller drains it with [`ResultWriter::take`].
 pub struct ResultWriter {
@@ -47,11 +44,12 @@ impl ResultWriter {
     /// # Errors
     /// None that depends on data.
     pub fn new(job: &JobId, id: BatchId, codec: Codec) -> Result<Self, Error> {
-        let row = ColumnPath::from("_row");
+        let [row, tries] = ["_row", "tries"].map(ColumnPath::from);
         let properties = properties(codec)
-            .set_data_page_size_limit(PAGE_BYTES)
             .set_column_dictionary_enabled(row.clone(), false)
             .set_column_encoding(row, Encoding::DELTA_BINARY_PACKED)
+            .set_column_dictionary_enabled(tries.clone(), false)
+            .set_column_encoding(tries, Encoding::DELTA_BINARY_PACKED)
             .set_column_dictionary_enabled(ColumnPath::from("response"), false)
             .build();
         let description =
