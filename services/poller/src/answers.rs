@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use anyhow::Context as _;
@@ -65,6 +66,8 @@ pub struct Answers<'p> {
 #[derive(Debug)]
 struct Slots {
     rows: Vec<Slot>,
+    /// Whether a row's slot says something: small enough for the cache, where the slots are not. Lines come in no order.
+    heard: Vec<bool>,
     arena: Arena,
     names: Names,
     aside: Aside,
@@ -78,6 +81,7 @@ impl<'p> Answers<'p> {
     pub fn new(provider: &'p dyn Provider, nonce: Nonce, rows: usize, config: &Config, scratch: Scratch) -> Self {
         let said = Slots {
             rows: vec![Slot::default(); rows],
+            heard: vec![false; rows],
             arena: Arena::new(config.max_decoded_bytes),
             names: Names::default(),
             aside: Aside { scratch, file: None, written: 0, buffered: Vec::new() },
@@ -121,6 +125,16 @@ impl<'p> Answers<'p> {
     /// When scratch can't be written.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.said.aside.flush()
+    }
+
+    /// Has the texts of some rows brought into the processor's cache, all at a time. Rows are asked for in the batch's order, and
+    /// their texts lie in that of the files: one by one, each would be waited for.
+    pub(crate) fn fetch(&self, rows: Range<usize>) {
+        let texts = self.said.rows.get(rows).unwrap_or_default().iter().map(|slot| match slot {
+            Slot::Kept { text, .. } => self.said.arena.touch(*text),
+            _ => 0,
+        });
+        std::hint::black_box(texts.fold(0, |all, text| all ^ text));
     }
 
     /// What is said of a row. `line` is room for its line.
@@ -191,14 +205,15 @@ impl Slots {
             return Ok(());
         };
         let answered = matches!(outcome, Some(Outcome::Answered { .. }));
-        let earlier = self.rows[row];
-        self.duplicates += u64::from(!matches!(earlier, Slot::Unmentioned));
-        let stays = match earlier {
-            Slot::Unmentioned => false,
-            Slot::TooLong => !whole,
-            Slot::Kept { failed, .. } => !decide::replaces(failed.is_none(), answered),
-            Slot::Aside { answered: before, .. } => !decide::replaces(before, answered),
-        };
+        let heard = std::mem::replace(&mut self.heard[row], true);
+        self.duplicates += u64::from(heard);
+        let stays = heard
+            && match self.rows[row] {
+                Slot::Unmentioned => false,
+                Slot::TooLong => !whole,
+                Slot::Kept { failed, .. } => !decide::replaces(failed.is_none(), answered),
+                Slot::Aside { answered: before, .. } => !decide::replaces(before, answered),
+            };
         if !stays {
             self.rows[row] = match outcome {
                 None => Slot::TooLong,

@@ -2,6 +2,10 @@
 
 /// Bytes of a block; a longer text has one of its own.
 const BLOCK_BYTES: usize = 1 << 20;
+/// Bytes that come into the processor's cache together, …
+const LINE: usize = 64;
+/// … and how much of a text is fetched before it is asked for; of a longer one the processor fetches the rest by itself.
+const TOUCHED: usize = 512;
 /// The most different names, and the most bytes of one: reasons and models are few. What is beyond is no name.
 const MAX_NAMES: usize = 100;
 const MAX_NAME_BYTES: usize = 200;
@@ -46,6 +50,14 @@ impl Arena {
             Place { block: number, at: u32::try_from(block.len()).ok()?, bytes: u32::try_from(text.len()).ok()? };
         block.push_str(text);
         Some(place)
+    }
+
+    /// Looks into a text that was kept, as far as [`TOUCHED`], so that it is at hand soon.
+    pub(crate) fn touch(&self, place: Place) -> u8 {
+        let block = self.blocks.get(place.block as usize).map_or(&[][..], |block| block.as_bytes());
+        let at = place.at as usize;
+        let text = block.get(at..at + (place.bytes as usize).min(TOUCHED)).unwrap_or_default();
+        text.iter().step_by(LINE).fold(text.last().copied().unwrap_or(0), |all, byte| all ^ byte)
     }
 
     /// A text that was kept.
@@ -113,6 +125,7 @@ mod tests {
             let places: Vec<_> = texts.iter().map(|text| arena.add(text)).collect();
             for (text, place) in texts.iter().zip(&places) {
                 prop_assert!(place.is_none_or(|place| arena.get(place) == text));
+                let _ = place.map(|place| arena.touch(place));
             }
             prop_assert!(arena.bytes <= max && arena.blocks.iter().map(String::capacity).sum::<usize>() == arena.bytes);
             prop_assert!(places.iter().all(Option::is_some) || 2 * sizes.iter().sum::<usize>() + BLOCK_BYTES > max);

@@ -22,6 +22,9 @@ use crate::answers::{Answers, Said};
 use crate::collect::Ended;
 use crate::decide;
 
+/// The texts of so many rows are fetched into the processor's cache at a time.
+const FETCHED_ROWS: usize = 32;
+
 /// One row's end in this attempt.
 struct Settled<'a> {
     status: RowStatus,
@@ -79,6 +82,10 @@ impl Walk<'_> {
     pub(crate) fn group(&mut self, reader: &BatchReader, rows: &BatchRows) -> anyhow::Result<()> {
         let (mut again, mut tries) = (Vec::new(), Vec::new());
         for row in 0..rows.len() {
+            if row.is_multiple_of(FETCHED_ROWS) {
+                let first = rows.first_in_batch + row;
+                self.settling.answers.fetch(first..first + FETCHED_ROWS.min(rows.len() - row));
+            }
             let settled = self.settling.settle(rows, row, &mut self.line)?;
             self.results.push(&settled.result(rows.row_ids.value(row)))?;
             self.sums.add(&settled, self.job.price.as_ref());
