@@ -27,6 +27,7 @@ mod dialect;
 mod fields;
 mod gzip;
 mod output;
+mod quoting;
 mod records;
 #[cfg(test)]
 mod reference;
