@@ -29,7 +29,10 @@ pub mod size;
 mod writer;
 
 pub use codec::Codec;
-pub(crate) use groups::{GroupWriter, column, metadata_entry, properties, read_footer, read_group, read_selected};
+pub(crate) use groups::{
+    GroupWriter, column, footer_of, group_rows, metadata_entry, properties, read_footer, read_group, read_selected,
+    rows_reader,
+};
 pub use groups::{MAX_GROUP_BYTES, MAX_GROUP_ROWS};
 pub use meta::{BatchHead, BatchMeta, META_KEY, MetaStep};
 pub(crate) use reader::carried_schema;
