@@ -13,7 +13,7 @@ use runtime::store::ObjectWriter;
 use tables::Error;
 use tables::batch::Codec;
 use tables::csv::CsvOutput;
-use tables::parquet_out::{BatchChunks, RowsOutput};
+use tables::parquet_out::{BatchGroup, RowsOutput};
 
 use crate::groups::is_gzipped;
 
@@ -61,14 +61,14 @@ impl<'a> FailedRows<'a> {
     }
 
     /// Adds rows of a row group, by their places in it.
-    pub(crate) fn push_rows(&mut self, chunks: &BatchChunks, group: usize, rows: &[u32]) -> Result<(), Error> {
+    pub(crate) fn push_rows(&mut self, group: &BatchGroup, rows: &[u32]) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
         let Writer::Parquet(output) = self.begun()? else {
             return Err(Error::data("a row group is not of the input's format"));
         };
-        output.push(&chunks.select(group, rows)?)?;
+        output.push(&group.select(rows)?)?;
         self.rows += rows.len() as u64;
         Ok(())
     }

@@ -1,23 +1,22 @@
 //! The output in the making, and how a row group of a batch gets into it.
 
-use std::fs::File;
-
 use arrow::array::{Array, BinaryViewArray};
+use bytes::Bytes;
 use model::price::Pricing;
 use model::spec::{COST_COLUMN, FileFormat};
 use model::table::FileKind;
 use model::{JobFact, RowStatus, TableInfo};
-use tables::Error;
 use tables::batch::{Codec, RecordReader};
 use tables::csv::CsvOutput;
-use tables::parquet_out::{BatchChunks, ParquetOutput};
+use tables::parquet_out::{BatchChunks, BatchGroup, ParquetOutput};
 use tables::result::Answers;
+use tables::{Error, Source};
 
 use crate::failed::FailedRows;
-use crate::zip::{Noting, Zip};
+use crate::zip::{Noting, Vouched, Zip};
 
 /// So much of a CSV output is handed on at a time: a row group of short records may have long answers.
-const PIECE_BYTES: usize = 4 << 20;
+const PIECE_BYTES: usize = 2 << 20;
 
 /// The output in the making.
 pub(crate) enum Output {
@@ -53,9 +52,9 @@ impl Output {
         })
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn finish(self) -> Result<Vec<Bytes>, Error> {
         match self {
-            Self::Csv(output) => output.finish(),
+            Self::Csv(output) => Ok(vec![output.finish()?.into()]),
             Self::Parquet(output) => output.finish(),
         }
     }
@@ -65,20 +64,17 @@ impl Output {
 pub(crate) enum Groups {
     Records {
         reader: RecordReader,
-        /// The row group at hand, and the next of its rows.
+        /// The records at hand, and the next of them.
         group: Option<(BinaryViewArray, usize)>,
     },
-    Chunks {
-        chunks: BatchChunks,
-        next: usize,
-    },
+    Chunks(BatchChunks),
 }
 
 impl Groups {
-    pub(crate) fn open(output: &Output, data: File) -> Result<Self, Error> {
+    pub(crate) fn open(output: &Output, data: impl Source + 'static) -> Result<Self, Error> {
         Ok(match output {
             Output::Csv(_) => Self::Records { reader: RecordReader::open(data)?, group: None },
-            Output::Parquet(_) => Self::Chunks { chunks: BatchChunks::open(data)?, next: 0 },
+            Output::Parquet(_) => Self::Chunks(BatchChunks::open(data)?),
         })
     }
 
@@ -89,7 +85,7 @@ impl Groups {
         output: &mut Output,
         failed: &mut FailedRows<'_>,
         zip: &mut Zip,
-    ) -> Result<Option<Vec<u8>>, Error> {
+    ) -> Result<Option<Vec<Bytes>>, Error> {
         match (self, output) {
             (Self::Records { reader, group }, Output::Csv(output)) => {
                 let (records, mut next) = match group.take() {
@@ -111,33 +107,38 @@ impl Groups {
                 if next < records.len() {
                     *group = Some((records, next));
                 }
-                Ok(Some(output.take()))
+                Ok(Some(vec![output.take().into()]))
             }
-            (Self::Chunks { chunks, next }, Output::Parquet(output)) => {
-                if *next >= chunks.groups() {
-                    return Ok(None);
-                }
-                let rows = append(output, chunks, *next, zip)?;
-                failed.push_rows(chunks, *next, &rows)?;
-                *next += 1;
+            (Self::Chunks(chunks), Output::Parquet(output)) => {
+                let Some(group) = chunks.next_group()? else { return Ok(None) };
+                let rows = append(output, &group, zip)?;
+                failed.push_rows(&group, &rows)?;
                 Ok(Some(output.take()))
             }
             _ => Err(Error::data("the batch is not of the output's format")),
+        }
+    }
+
+    /// To be called behind the last row group. An error if the batch data was not what its fact names.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Records { reader, .. } => reader.finish(),
+            Self::Chunks(chunks) => chunks.finish(),
         }
     }
 }
 
 /// Appends a row group to a Parquet output and gives the places of the rows that failed. The answers are copied undecoded
 /// where they can be.
-fn append(output: &mut ParquetOutput, chunks: &BatchChunks, group: usize, zip: &mut Zip) -> Result<Vec<u32>, Error> {
-    let Some(of_results) = zip.lined_up(chunks.group_rows(group)?) else {
+fn append(output: &mut ParquetOutput, group: &BatchGroup, zip: &mut Zip) -> Result<Vec<u32>, Error> {
+    if !zip.lines_up(group.rows()?) {
         let mut answers = Noting::new(zip);
-        output.append_group(chunks, group, &mut answers)?;
+        output.append_group(group, &mut answers)?;
         return Ok(answers.failed);
-    };
-    let vouched = zip.vouch()?;
-    output.append_copied(chunks, group, (zip.results()?, of_results), &vouched.costs)?;
-    Ok(vouched.failed)
+    }
+    let Vouched { ends, failed, costs } = zip.vouch()?;
+    output.append_copied(group, &ends, &costs)?;
+    Ok(failed)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!
 //! - [`decide`]: whether a plan is covered, which attempt speaks for a row. Pure.
 //! - `merge`: batch after batch; `groups`: a row group's way into the output; `failed`: the failed rows beside it;
-//!   `zip`: a batch's attempts side by side.
+//!   `zip`: a batch's attempts side by side; `source`: a data object, read once and checked meanwhile.
 
 pub mod config;
 pub mod decide;
@@ -18,6 +18,7 @@ mod failed;
 mod groups;
 mod merge;
 pub mod metrics;
+mod source;
 mod zip;
 
 use std::collections::BTreeMap;

@@ -7,13 +7,15 @@ use model::price::{ListedPrice, Pricing};
 use model::{BatchRef, Counts, JobFact, OutputRef, ResultFact};
 use runtime::cpu;
 use runtime::scratch::ScratchFile;
-use runtime::store::{Ahead, ObjectWriter};
+use runtime::store::{Ahead, ObjectWriter, Passing};
+use tables::Source;
 use tables::batch::Codec;
 use tables::result::ResultWriter;
 
 use crate::decide::{Contradiction, agrees, is_conserved, tokens};
 use crate::failed::FailedRows;
 use crate::groups::{Groups, Output};
+use crate::source::Data;
 use crate::zip::{Words, Zip};
 use crate::{End, Merger};
 
@@ -69,7 +71,9 @@ impl Merger {
         };
         let Files { output, mut object, failed, price } = files;
         let failed_rows = failed.finish().await?;
-        object.write(output.finish()?).await?;
+        for piece in output.finish()? {
+            object.write(piece).await?;
+        }
         faults::crash_point!(MergerWritten);
         let written = object.finish().await?;
         self.metrics.record_merge(self.context.clock.monotonic().saturating_sub(began));
@@ -105,7 +109,14 @@ impl Merger {
             };
             let next = batches.get(index + 1).zip(attempts.get(index + 1));
             let fetched = fetched.unwrap_or_default();
-            let (merged, begun) = self.merge_batch(job, batch, (attempts_of, fetched, next), files).await?;
+            let merged = self.merge_batch(job, batch, (attempts_of, fetched, next), files).await;
+            let (merged, begun) = match merged {
+                Ok(merged) => merged,
+                Err(error) => {
+                    self.look_for_damage(batch, attempts_of).await?;
+                    return Err(error);
+                }
+            };
             counts += &merged;
             ahead = begun;
         }
@@ -126,6 +137,18 @@ impl Merger {
         self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
     }
 
+    /// What is merged is checked only as it passes. So an error may come from data that is not what its fact names; if it is, that
+    /// is what to say.
+    async fn look_for_damage(&self, batch: &BatchRef, attempts: &[&ResultFact]) -> anyhow::Result<()> {
+        for data in attempts.iter().map(|attempt| &attempt.data).chain([&batch.data]) {
+            match self.context.store.fetch_verified(data, &self.context.scratch).await {
+                Err(error @ runtime::store::Error::Corrupt { .. }) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead. Those of the next are begun to be
     /// fetched only when this batch has all of its own: it must never wait for the scratch space that the next one took.
     async fn merge_batch(
@@ -135,10 +158,10 @@ impl Merger {
         (attempts, fetched, next): (&[&ResultFact], Vec<ScratchFile>, Option<Attempted<'_>>),
         files: &mut Files<'_>,
     ) -> anyhow::Result<(Counts, Option<Ahead>)> {
-        let mut fetched = fetched.into_iter();
+        let mut fetched = fetched.into_iter().map(Passing::checked);
         let data = match fetched.next() {
             Some(data) => data,
-            None => self.context.store.fetch_verified(&batch.data, &self.context.scratch).await?,
+            None => self.context.store.open_data(&batch.data, &self.context.scratch).await?,
         };
         let mut spooled = None;
         let mut unfolded = attempts;
@@ -151,15 +174,18 @@ impl Merger {
         let words = (spooled, files.price);
         let (mut zip, _spooled) = self.side_by_side(batch, first_row, (unfolded, fetched.collect()), words).await?;
         let ahead = next.and_then(|next| self.fetch_ahead(next));
-        let mut groups = Groups::open(&files.output, data.try_clone()?)?;
+        let mut groups = Groups::open(&files.output, Data(data))?;
         loop {
             let Files { output, failed, .. } = files;
             let merged = cpu::run_blocking_section(|| groups.next(output, failed, &mut zip));
             let Some(encoded) = merged.inspect_err(|_| self.metrics.record_mismatch())? else { break };
-            files.object.write(encoded).await?;
+            for piece in encoded {
+                files.object.write(piece).await?;
+            }
             files.failed.write().await?;
         }
-        let counts = zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
+        cpu::run_blocking_section(|| groups.finish())?;
+        let counts = cpu::run_blocking_section(|| zip.finish()).inspect_err(|_| self.metrics.record_mismatch())?;
         if counts.rows != batch.data.rows || !agrees(&counts, attempts) {
             self.metrics.record_mismatch();
             let what = format!("{counts:?} were merged of {} rows, against what its facts say", batch.data.rows);
@@ -172,27 +198,24 @@ impl Merger {
 
 impl Merger {
     /// Opens attempts side by side, with the last words of those behind them; with `first_row`, the first has all rows of
-    /// the batch. The files last as long as what is returned.
+    /// the batch. The last words last as long as what is returned.
     async fn side_by_side(
         &self,
         batch: &BatchRef,
         first_row: Option<u64>,
-        (attempts, mut spooled): (&[&ResultFact], Vec<ScratchFile>),
+        (attempts, mut fetched): (&[&ResultFact], Vec<Passing>),
         (words, price): (Option<Folded>, Option<&ListedPrice>),
     ) -> anyhow::Result<(Zip, Vec<ScratchFile>)> {
-        for attempt in attempts.iter().skip(spooled.len()) {
-            spooled.push(self.context.store.fetch_verified(&attempt.data, &self.context.scratch).await?);
+        for attempt in attempts.iter().skip(fetched.len()) {
+            fetched.push(self.context.store.open_data(&attempt.data, &self.context.scratch).await?);
         }
-        let results = spooled.iter().map(ScratchFile::try_clone).collect::<Result<Vec<_>, _>>()?;
-        let folded = match words {
-            None => None,
-            Some(Folded { rows, costs }) => {
-                let words = Words { rows: rows.try_clone()?, costs: costs.try_clone()? };
-                spooled.extend([rows, costs]);
-                Some(words)
-            }
-        };
-        Ok((Zip::open((batch.id.number, first_row), results, folded, price)?, spooled))
+        let results = fetched.into_iter().map(|data| Box::new(Data(data)) as Box<dyn Source>).collect();
+        let (mut words_of, mut spooled) = (None, Vec::new());
+        if let Some(Folded { rows, costs }) = words {
+            words_of = Some(Words { rows: rows.try_clone()?, costs: costs.try_clone()? });
+            spooled.extend([rows, costs]);
+        }
+        Ok((Zip::open((batch.id.number, first_row), results, words_of, price)?, spooled))
     }
 
     /// Merges a batch's latest attempts into one file of last words.

@@ -19,8 +19,8 @@ use std::io::{BufReader, Read};
 
 use model::price::{ListedPrice, Usd};
 use model::{Counts, FailureKind, RowStatus};
-use tables::Error;
-use tables::result::{Answers, End, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter, Usage};
+use tables::result::{Answers, End, Ends, FinalRow, ResultReader, ResultRow, ResultRows, ResultWriter, Usage};
+use tables::{Error, Source};
 
 use crate::decide::{Contradiction, check_word, speaker};
 
@@ -32,13 +32,15 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn open(file: File) -> Result<Self, Error> {
-        Ok(Self { reader: ResultReader::open(file)?, group: None, next: 0 })
+    fn open(source: Box<dyn Source>) -> Result<Self, Error> {
+        Ok(Self { reader: ResultReader::open(source)?, group: None, next: 0 })
     }
 
     /// The input row at the cursor; none behind the last.
     fn head(&mut self) -> Result<Option<u64>, Error> {
         while self.group.as_ref().is_none_or(|group| self.next >= group.len()) {
+            // The memory of the rows that were read is the memory of those that come.
+            self.group = None;
             match self.reader.next() {
                 None => return Ok(None),
                 Some(group) => (self.group, self.next) = (Some(group?), 0),
@@ -92,6 +94,8 @@ pub(crate) struct Zip {
 
 /// What was seen of a row group whose answers are copied.
 pub(crate) struct Vouched {
+    /// How its rows ended; the row group is in it.
+    pub(crate) ends: Ends,
     /// The rows that failed, by their places.
     pub(crate) failed: Vec<u32>,
     /// What each row cost; empty if there is no price.
@@ -102,12 +106,13 @@ impl Zip {
     /// The results of a batch, first attempt first, and the last words of the attempts behind them, if they were folded.
     pub(crate) fn open(
         (batch, first_row): (u32, Option<u64>),
-        attempts: Vec<File>,
+        attempts: Vec<Box<dyn Source>>,
         words: Option<Words>,
         price: Option<&ListedPrice>,
     ) -> Result<Self, Error> {
         let folded = words.is_some();
-        let (words, costs) = words.map(|Words { rows, costs }| (rows, BufReader::new(costs))).unzip();
+        let (words, costs) =
+            words.map(|Words { rows, costs }| (Box::new(rows) as Box<dyn Source>, BufReader::new(costs))).unzip();
         let cursors = attempts.into_iter().chain(words).map(Cursor::open).collect::<Result<_, _>>()?;
         let (heads, statuses) = (Vec::new(), Vec::new());
         let (price, counts) = (price.cloned(), Counts::default());
@@ -150,6 +155,9 @@ impl Zip {
 
     /// The next row's last word, in how many attempts it was, and what they cost.
     fn next_word(&mut self) -> Result<(ResultRow<'_>, u32, Option<Usd>), Error> {
+        if self.cursors.len() == 1 && !self.folded {
+            return self.only_word();
+        }
         self.heads.clear();
         for cursor in &mut self.cursors {
             let head = cursor.head()?;
@@ -178,6 +186,20 @@ impl Zip {
         Ok((word, attempts, cost))
     }
 
+    /// The same where there is one attempt, as mostly: nobody else could speak.
+    fn only_word(&mut self) -> Result<(ResultRow<'_>, u32, Option<Usd>), Error> {
+        let head = self.cursors[0].head()?;
+        let row = head.ok_or_else(|| Error::data(format!("batch {}: its results end before its rows", self.batch)))?;
+        self.check_place(row)?;
+        let only = &mut self.cursors[0];
+        only.next += 1;
+        let word = only.row(1)?;
+        check_word(self.batch, row, &[word.status]).map_err(data)?;
+        let cost = self.price.as_ref().and_then(|price| cost_of(price, word.usage));
+        self.counts.record(word.status, word.error_kind);
+        Ok((word, 1, cost))
+    }
+
     /// Checks that a row is the one whose turn it is.
     fn check_place(&self, row: u64) -> Result<(), Error> {
         let Some(first_row) = self.first_row else { return Ok(()) };
@@ -189,22 +211,13 @@ impl Zip {
         Err(data(Contradiction { batch: self.batch, what }))
     }
 
-    /// The row group of results that has the next so many rows and no others, if there is one and it has all that is
-    /// said of them: its answers can be copied, after [`Zip::vouch`].
-    pub(crate) fn lined_up(&self, rows: usize) -> Option<usize> {
-        match &self.cursors[..] {
-            [only] if !self.folded && only.untouched() == Some(rows) => Some(only.reader.next_group()),
-            _ => None,
-        }
+    /// Whether the next row group of results has the next so many rows and no others, and all that is said of them: its
+    /// answers can be copied, after [`Zip::vouch`].
+    pub(crate) fn lines_up(&self, rows: usize) -> bool {
+        matches!(&self.cursors[..], [only] if !self.folded && only.untouched() == Some(rows))
     }
 
-    /// The results that can be copied from.
-    pub(crate) fn results(&self) -> Result<&ResultReader, Error> {
-        let only = self.cursors.first().ok_or_else(|| Error::data("there are no results"))?;
-        Ok(&only.reader)
-    }
-
-    /// Looks at how the rows of the next row group of results ended, and passes it over: what [`Zip::lined_up`] gave.
+    /// Looks at how the rows of the next row group of results ended, and gives it to be copied, if it [lines up](Zip::lines_up).
     pub(crate) fn vouch(&mut self) -> Result<Vouched, Error> {
         let (mut failed, mut costs) = (Vec::new(), Vec::new());
         let ends = match &mut self.cursors[..] {
@@ -224,10 +237,10 @@ impl Zip {
             }
             self.counts.record(status, error_kind);
         }
-        Ok(Vouched { failed, costs })
+        Ok(Vouched { ends, failed, costs })
     }
 
-    /// Checks that no attempt has rows left.
+    /// Checks that no attempt has rows left, and that what was read of each was what its fact names.
     pub(crate) fn finish(mut self) -> Result<Counts, Error> {
         for cursor in &mut self.cursors {
             if let Some(row) = cursor.head()? {
@@ -236,6 +249,7 @@ impl Zip {
                     self.batch
                 )));
             }
+            cursor.reader.finish()?;
         }
         Ok(self.counts)
     }

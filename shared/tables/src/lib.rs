@@ -8,7 +8,7 @@
 //! - [`open`]: what a file is (CSV or Parquet, which dialect, which columns): [`Opener`] makes a [`model::TableInfo`].
 //! - [`input`]: the types that both readers share, and [`Decoder`], which is one of the two.
 //! - [`csv`] and [`parquet_in`]: the readers. [`csv::CsvOutput`] and [`parquet_out`]: the writers of the answered file.
-//! - [`batch`] and [`result`]: the data objects between the rooms, as Parquet.
+//! - [`batch`] and [`result`]: the data objects between the rooms, as Parquet. [`source`]: reading one once, in order.
 //! - [`row_view`] and [`arrow_value`]: a carried row as the values that a template sees.
 
 pub mod arrow_value;
@@ -20,7 +20,9 @@ pub mod parquet_in;
 pub mod parquet_out;
 pub mod result;
 pub mod row_view;
+pub mod source;
 
 pub use input::{Caps, Chunk, Decoder, Ended, Error, Position, RowFault, Step};
 pub use open::{OpenStep, Opener};
 pub use row_view::RowValues;
+pub use source::Source;

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ fn result_row<'a>(row: u64, word: &'a Word, retried: bool) -> ResultRow<'a> {
 }
 
 /// The results of both attempts.
-fn results(first: u64, drawn: &Drawn) -> Vec<File> {
+fn results(first: u64, drawn: &Drawn) -> Vec<Box<dyn Source>> {
     let mut writers =
         [1, 2].map(|attempt| ResultWriter::new(&"spring".parse().unwrap(), id(attempt), Codec::Snappy).unwrap());
     for (place, word) in drawn.words.iter().enumerate() {
@@ -110,7 +111,8 @@ fn results(first: u64, drawn: &Drawn) -> Vec<File> {
         }
     }
     let needed = if drawn.again.is_empty() { 1 } else { 2 };
-    writers.into_iter().take(needed).map(|writer| file_of(&writer.finish().unwrap())).collect()
+    let files = writers.into_iter().take(needed).map(|writer| file_of(&writer.finish().unwrap()));
+    files.map(|file| Box::new(file) as Box<dyn Source>).collect()
 }
 
 /// What a merge of all batches gives: the table, the failed rows of each row group, the counts, and how many row groups'
@@ -128,23 +130,23 @@ fn merged(all: &[Drawn], price: Option<&ListedPrice>, copy: bool) -> Merged {
     let mut output = ParquetOutput::new(&info, &ADDED, Codec::Snappy).unwrap();
     let (mut bytes, mut failed, mut counts, mut copied, mut first) = (Vec::new(), Vec::new(), Vec::new(), 0, 5);
     for drawn in all {
-        let chunks = BatchChunks::open(batch_data(first, drawn.words.len())).unwrap();
+        let mut chunks = BatchChunks::open(batch_data(first, drawn.words.len())).unwrap();
         let mut zip = Zip::open((1, Some(first)), results(first, drawn), None, price).unwrap();
-        for group in 0..chunks.groups() {
-            copied += usize::from(zip.lined_up(chunks.group_rows(group).unwrap()).is_some());
+        while let Some(group) = chunks.next_group().unwrap() {
+            copied += usize::from(zip.lines_up(group.rows().unwrap()));
             failed.push(if copy {
-                append(&mut output, &chunks, group, &mut zip).unwrap()
+                append(&mut output, &group, &mut zip).unwrap()
             } else {
                 let mut answers = Noting::new(&mut zip);
-                output.append_group(&chunks, group, &mut answers).unwrap();
+                output.append_group(&group, &mut answers).unwrap();
                 answers.failed
             });
-            bytes.extend(output.take());
+            bytes.extend(output.take().concat());
         }
         counts.push(zip.finish().unwrap());
         first += drawn.words.len() as u64;
     }
-    bytes.extend(output.finish().unwrap());
+    bytes.extend(output.finish().unwrap().concat());
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
     let schema = Arc::clone(builder.schema());
     let read = builder.build().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
@@ -222,7 +224,7 @@ fn several_row_groups_of_a_batch_are_copied_and_one_in_two_pieces_is_encoded_ane
 fn refused(first: u64, drawn: &Drawn, at: u64, copy: bool) -> Option<String> {
     let mut zip = Zip::open((1, Some(first)), results(at, drawn), None, None).unwrap();
     if copy {
-        assert_eq!(zip.lined_up(drawn.words.len()), Some(0));
+        assert!(zip.lines_up(drawn.words.len()));
         return zip.vouch().err().map(|error| error.to_string());
     }
     drawn.words.iter().find_map(|_| zip.next_row().err().map(|error| error.to_string()))
@@ -243,6 +245,6 @@ fn a_row_that_is_to_be_tried_again_in_the_last_attempt_is_found() {
     let mut first = results(5, &all);
     first.truncate(1);
     let mut zip = Zip::open((1, Some(5)), first, None, None).unwrap();
-    assert_eq!(zip.lined_up(10), Some(0));
+    assert!(zip.lines_up(10));
     assert!(zip.vouch().err().unwrap().to_string().contains("row 8 is not ended exactly once"));
 }

@@ -103,12 +103,37 @@ fn parse(text: &str, places: u32) -> Result<u128, NotUsd> {
     format!("{whole}{fraction:0<width$}", width = places as usize).parse().map_err(|_| wrong())
 }
 
-/// Writes a whole number of its last place as a decimal text, without trailing zeros.
+/// Writes a whole number of its last place as a decimal text, without trailing zeros. Each row of a merge may have one, so
+/// nothing is allocated, and numbers of usual size are taken apart as such.
 fn print(f: &mut fmt::Formatter<'_>, number: u128, places: u32) -> fmt::Result {
-    let one = 10u128.pow(places);
-    let mut text = format!("{}.{:0width$}", number / one, number % one, width = places as usize);
-    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    f.write_str(&text)
+    let mut text = [b'0'; 64];
+    let (mut rest, mut first) = (number, text.len());
+    let mut digit = |first: &mut usize| {
+        *first -= 1;
+        let digit = if let Ok(small) = u64::try_from(rest) {
+            rest = u128::from(small / 10);
+            small % 10
+        } else {
+            let last = rest % 10;
+            rest /= 10;
+            last as u64
+        };
+        text[*first] = b'0' + digit as u8;
+        rest > 0
+    };
+    for _ in 0..places {
+        digit(&mut first);
+    }
+    let point = first;
+    while digit(&mut first) {}
+    let fraction = text[point..].iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    let as_text = |digits: std::ops::Range<usize>| std::str::from_utf8(&text[digits]).map_err(|_| fmt::Error);
+    f.write_str(as_text(first..point)?)?;
+    if fraction == 0 {
+        return Ok(());
+    }
+    f.write_str(".")?;
+    f.write_str(as_text(point..point + fraction)?)
 }
 
 /// As `0.0123`. With a precision (`{:.2}`) rounded to so many places, half up.

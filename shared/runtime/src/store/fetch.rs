@@ -2,8 +2,8 @@
 //!
 //! **Promise.** What is handed out is, byte for byte, what the fact names; all of it was read and hashed before.
 //!
-//! An object of a store in a folder of this machine is a file already: it is read through and used where it lies. Data
-//! objects are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open.
+//! An object of a store in a folder of this machine is a file already: it is read through and used where it lies. Who reads all
+//! of it once, in order, can have it checked meanwhile ([`Store::open_data`]). Data objects are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open.
 //! Any other object is copied to scratch disk. A large one comes in parts, some of them on their way at a time, and is
 //! hashed in order as they come: memory is at most [`AHEAD`] parts.
 
@@ -20,7 +20,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::{Error, Result, Store};
+use super::{Error, Passing, Result, Store};
 use crate::cpu::{has_many_threads, run_blocking_section};
 use crate::scratch::{Scratch, ScratchFile};
 
@@ -51,11 +51,24 @@ impl Store {
         self.counted("fetch", fetched)
     }
 
-    /// Begins to fetch data objects that are needed soon. On a runtime of one thread nothing is begun: there, the order of
-    /// all calls stays that of the program.
+    /// Opens a data object for one reading from front to back, at the end of which [`Passing::check`] proves that it was the
+    /// one that the fact names.
+    ///
+    /// # Errors
+    /// Those of [`Store::fetch_verified`].
+    pub async fn open_data(&self, data: &DataRef, scratch: &Scratch) -> Result<Passing> {
+        let Some(folder) = &self.folder else {
+            return self.fetch_verified(data, scratch).await.map(Passing::checked);
+        };
+        let opened = self.path(&data.key).and_then(|path| open_in_place(folder, &path, data));
+        self.counted("fetch", opened.and_then(|file| Passing::unchecked(scratch.lend(file), data)))
+    }
+
+    /// Begins to fetch data objects that are needed soon. Nothing is begun for objects that need no fetching, nor on a runtime
+    /// of one thread: there, the order of all calls stays that of the program.
     #[must_use]
     pub fn fetch_ahead(&self, data: Vec<DataRef>, scratch: &Scratch) -> Option<Ahead> {
-        if !has_many_threads() {
+        if self.folder.is_some() || !has_many_threads() {
             return None;
         }
         let (store, scratch) = (self.clone(), scratch.clone());
@@ -139,14 +152,16 @@ impl Copy<'_> {
     }
 }
 
+/// Opens the file of an object.
+fn open_in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef) -> Result<File> {
+    let path = folder.path_to_filesystem(path).map_err(Error::reading(&data.key))?;
+    File::open(path).map_err(|error| unreadable(data, &error))
+}
+
 /// Opens the file of an object, and reads it through.
 fn in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef) -> Result<File> {
-    let unavailable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { key: data.key.clone() },
-        _ => Error::Unavailable { key: data.key.clone(), reason: error.to_string() },
-    };
-    let path = folder.path_to_filesystem(path).map_err(Error::reading(&data.key))?;
-    let mut file = File::open(path).map_err(unavailable)?;
+    let unavailable = |error: std::io::Error| unreadable(data, &error);
+    let mut file = open_in_place(folder, path, data)?;
     check_size(data, file.metadata().map_err(unavailable)?.len())?;
     let (mut hasher, mut bytes, mut buffer) = (Checksummer::like(&data.checksum), 0, vec![0; READ_BYTES]);
     loop {
@@ -163,14 +178,22 @@ fn in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef) -> Result<File
     Ok(file)
 }
 
-fn check_size(data: &DataRef, bytes: u64) -> Result<()> {
+/// The error of a file in the store's folder.
+pub(super) fn unreadable(data: &DataRef, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { key: data.key.clone() },
+        _ => Error::Unavailable { key: data.key.clone(), reason: error.to_string() },
+    }
+}
+
+pub(super) fn check_size(data: &DataRef, bytes: u64) -> Result<()> {
     if bytes == data.bytes {
         return Ok(());
     }
     Err(corrupt(data, &format!("it has {bytes} bytes, the fact says {}", data.bytes)))
 }
 
-fn check_content(data: &DataRef, bytes: u64, hasher: Checksummer) -> Result<()> {
+pub(super) fn check_content(data: &DataRef, bytes: u64, hasher: Checksummer) -> Result<()> {
     if bytes != data.bytes {
         return Err(corrupt(data, &format!("{bytes} bytes came, the fact says {}", data.bytes)));
     }

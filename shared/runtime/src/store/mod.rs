@@ -13,6 +13,7 @@
 mod error;
 mod fetch;
 mod open;
+mod passing;
 mod put_once;
 mod to_file;
 mod upload;
@@ -41,6 +42,7 @@ use crate::settings::StoreSettings;
 pub(crate) use error::said;
 pub use error::{Error, Result};
 pub use fetch::Ahead;
+pub use passing::Passing;
 pub use put_once::{Fact, PutOnce};
 pub use upload::{ObjectWriter, Written};
 

@@ -204,6 +204,46 @@ async fn an_object_of_a_local_folder_is_used_where_it_lies() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_read_once_is_checked_as_it_passes() {
+    let (dir, scratch) = (tempfile::tempdir().unwrap(), Scratch::new(None, 1_000).unwrap());
+    for store in [Store::local(dir.path()).unwrap(), Store::in_memory()] {
+        let good = data(&store, "d/e", b"0123456789").await;
+        for reads in [vec![], vec![0..10], vec![2..4, 4..5, 8..9], vec![3..3, 9..10]] {
+            let mut passing = store.open_data(&good, &scratch).await.unwrap();
+            assert_eq!((passing.bytes().unwrap(), passing.look(8..10).unwrap()), (10, b"89".to_vec()));
+            for range in reads {
+                let bytes = passing.pass(range.clone()).unwrap();
+                assert_eq!(bytes, b"0123456789"[range.start as usize..range.end as usize]);
+            }
+            passing.check().unwrap();
+        }
+        assert!(store.open_data(&good, &scratch).await.unwrap().pass(9..11).is_err());
+        let missing = DataRef { key: "d/f".to_owned(), ..good.clone() };
+        assert!(matches!(store.open_data(&missing, &scratch).await, Err(Error::Missing { .. })));
+        data(&store, "d/e", b"0123456780").await;
+        let opened = store.open_data(&good, &scratch).await;
+        let checked = opened.and_then(|mut passing| {
+            passing.pass(2..4).unwrap();
+            passing.check()
+        });
+        assert!(matches!(&checked, Err(Error::Corrupt { reason, .. }) if reason.contains("checksum")), "{checked:?}");
+        data(&store, "d/e", b"012345678").await;
+        assert!(matches!(store.open_data(&good, &scratch).await, Err(Error::Corrupt { .. })));
+    }
+}
+
+#[tokio::test]
+async fn what_passes_of_an_object_in_a_local_folder_never_lies_before_what_has_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, scratch) = (Store::local(dir.path()).unwrap(), Scratch::new(None, 0).unwrap());
+    let good = data(&store, "d", &[7; 1_000_000]).await;
+    let mut passing = store.open_data(&good, &scratch).await.unwrap();
+    assert_eq!(passing.pass(100_000..900_000).unwrap(), [7; 800_000]);
+    assert!(passing.pass(0..4).is_err());
+    passing.check().unwrap();
+}
+
+#[tokio::test]
 async fn a_large_object_comes_in_parts_and_is_checked_as_a_whole() {
     let (store, scratch) = (Store::in_memory().with_part_bytes(16), Scratch::new(None, 1_000).unwrap());
     for size in [0, 15, 16, 17, 32, 100, 113] {

@@ -115,12 +115,12 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// That of any part so far; the object can't be finished then.
-    pub async fn write(&mut self, chunk: Vec<u8>) -> Result<()> {
-        let written = self.try_write(chunk).await;
+    pub async fn write(&mut self, chunk: impl Into<Bytes>) -> Result<()> {
+        let written = self.try_write(chunk.into()).await;
         counted(self.metrics.as_ref(), written)
     }
 
-    async fn try_write(&mut self, chunk: Vec<u8>) -> Result<()> {
+    async fn try_write(&mut self, chunk: Bytes) -> Result<()> {
         if let Target::Invalid(error) = &self.target {
             return Err(error.clone());
         }
@@ -128,7 +128,7 @@ impl ObjectWriter {
         if !chunk.is_empty() {
             self.hash(&chunk);
             self.waiting_bytes += chunk.len();
-            self.waiting.push_back(Bytes::from(chunk));
+            self.waiting.push_back(chunk);
         }
         if let Target::File(file) = &mut self.target {
             if self.waiting_bytes >= FILE_BYTES {

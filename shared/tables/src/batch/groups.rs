@@ -6,9 +6,12 @@ use std::ops::Range;
 use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
@@ -24,9 +27,10 @@ pub const MAX_GROUP_ROWS: usize = 16_384;
 /// A dictionary that grows beyond this is given up for the rest of its row group.
 const DICTIONARY_BYTES: usize = 128 * 1024;
 
-/// The size of a page before it is compressed, about: a page is copied several times on its way into the file, which is
-/// cheap only as long as it stays in the processor's cache, and Snappy looks no further back than 64 KiB anyway.
-const PAGE_BYTES: usize = 64 << 10;
+/// The size of a page before it is compressed, about. A page is copied several times on its way into the file, and is decoded as
+/// a whole, also for one row of it: both are cheap only while it stays in a processor's own cache. Much smaller, and the codecs
+/// find less to shorten.
+const PAGE_BYTES: usize = 32 << 10;
 /// After so many cells it is looked whether a page is full.
 const PAGE_CELLS: usize = 128;
 
@@ -110,18 +114,22 @@ impl GroupWriter {
 
 /// The footer of a data object of ours. What would be a refusal of a caller's file is a defect here.
 pub(crate) fn read_footer(file: &File) -> Result<Footer, Error> {
-    let bytes = file.len();
+    footer_of(file.len(), |range| {
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|_| Error::data("the data object does not fit this machine"))?;
+        Ok(file.get_bytes(range.start, length)?)
+    })
+}
+
+/// The same, of an object of so many bytes of which `read` gives ranges.
+pub(crate) fn footer_of(bytes: u64, read: impl Fn(Range<u64>) -> Result<Bytes, Error>) -> Result<Footer, Error> {
     let caps =
         Caps { max_columns: usize::MAX, max_footer_bytes: 1 << 30, max_row_group_bytes: u64::MAX, ..Caps::default() };
     let mut reader = FooterReader::open(bytes, caps);
     loop {
         match reader.step().map_err(broken)? {
             Ok(footer) => return Ok(footer),
-            Err(Range { start, end }) => {
-                let length = usize::try_from(end - start)
-                    .map_err(|_| Error::data("the data object does not fit this machine"))?;
-                reader.push(&(start..end), file.get_bytes(start, length)?);
-            }
+            Err(range) => reader.push(&range, read(range.clone())?),
         }
     }
 }
@@ -140,7 +148,8 @@ pub(crate) fn read_group(
     group: usize,
     roots: Option<&[usize]>,
 ) -> Result<RecordBatch, Error> {
-    read_selected(file, footer, group, roots, None)
+    let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
+    read_selected(file, &footer.arrow, group, roots, None)
 }
 
 /// The same as a reader of a few rows at a time.
@@ -152,51 +161,59 @@ pub(crate) fn group_reader(
     rows: usize,
 ) -> Result<ParquetRecordBatchReader, Error> {
     let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
-    let reader = guarded(|| {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.arrow.clone());
-        let mask = match roots {
-            Some(roots) => ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied()),
-            None => ProjectionMask::all(),
-        };
-        builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows).build()
-    })?;
-    Ok(reader)
+    guarded(|| rows_reader(file, &footer.arrow, group, roots, (None, rows)))
 }
 
 /// The same, of some rows only: a selection and how many they are.
 pub(crate) fn read_selected(
-    file: &File,
-    footer: &Footer,
+    reader: impl ChunkReader + 'static,
+    arrow: &ArrowReaderMetadata,
     group: usize,
     roots: Option<&[usize]>,
     selected: Option<(RowSelection, usize)>,
 ) -> Result<RecordBatch, Error> {
-    let metadata = footer.arrow.metadata();
-    let rows = metadata.row_group_num_rows(group)?;
-    if rows > MAX_GROUP_ROWS {
-        return Err(Error::data(format!(
-            "row group {group} has {rows} rows; data objects have at most {MAX_GROUP_ROWS}"
-        )));
-    }
+    let rows = group_rows(arrow, group)?;
     let wanted = selected.as_ref().map_or(rows, |(_, wanted)| *wanted);
-    let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
+    let selection = selected.map(|(selection, _)| selection);
     let batch = guarded(|| {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.arrow.clone());
-        let mask = match roots {
-            Some(roots) => ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied()),
-            None => ProjectionMask::all(),
-        };
-        let mut builder = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows.max(1));
-        if let Some((selection, _)) = selected {
-            builder = builder.with_row_selection(selection);
-        }
-        Ok(builder.build()?.next().transpose()?)
+        rows_reader(reader, arrow, group, roots, (selection, rows))?.next().transpose().map_err(Into::into)
     })?;
     let batch = batch.ok_or_else(|| Error::data(format!("row group {group} has no rows")))?;
     if batch.num_rows() != wanted {
         return Err(Error::data(format!("row group {group} gave {} rows of {wanted}", batch.num_rows())));
     }
     Ok(batch)
+}
+
+/// How many rows a row group has.
+pub(crate) fn group_rows(arrow: &ArrowReaderMetadata, group: usize) -> Result<usize, Error> {
+    let rows = arrow.metadata().row_group_num_rows(group)?;
+    if rows > MAX_GROUP_ROWS {
+        return Err(Error::data(format!(
+            "row group {group} has {rows} rows; data objects have at most {MAX_GROUP_ROWS}"
+        )));
+    }
+    Ok(rows)
+}
+
+/// A reader of one row group's rows, so many at a time; see [`read_selected`].
+pub(crate) fn rows_reader(
+    reader: impl ChunkReader + 'static,
+    arrow: &ArrowReaderMetadata,
+    group: usize,
+    roots: Option<&[usize]>,
+    (selection, rows): (Option<RowSelection>, usize),
+) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, arrow.clone());
+    let mask = match roots {
+        Some(roots) => ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied()),
+        None => ProjectionMask::all(),
+    };
+    let mut builder = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows.max(1));
+    if let Some(selection) = selection {
+        builder = builder.with_row_selection(selection);
+    }
+    builder.build()
 }
 
 /// The column at a place, as the type that it must have.

@@ -30,7 +30,8 @@ mod writer;
 
 pub use codec::Codec;
 pub(crate) use groups::{
-    GroupWriter, column, group_reader, metadata_entry, properties, read_footer, read_group, read_selected,
+    GroupWriter, column, footer_of, group_reader, group_rows, metadata_entry, properties, read_footer, read_group,
+    read_selected, rows_reader,
 };
 pub use groups::{MAX_GROUP_BYTES, MAX_GROUP_ROWS};
 pub use meta::{BatchHead, BatchMeta, META_KEY, MetaStep};

@@ -1,31 +1,28 @@
 //! Reading the records of a CSV file's batch data, and nothing else of it: what splicing answers in needs.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use super::{BatchMeta, OWN_COLUMNS, column, read_footer, read_group};
-use crate::Error;
-use crate::parquet_in::{Footer, guarded};
+use super::{BatchMeta, OWN_COLUMNS, column};
+use crate::parquet_in::guarded;
+use crate::source::Groups;
+use crate::{Error, Source};
 
-/// Reads the records, a row group at a time, as views of the pages' bytes. Memory is one row group.
+/// Reads the records, some at a time, as views of the pages' bytes. Memory is one row group as it lies in the file, and a page.
 #[derive(Debug)]
-pub struct RecordReader {
-    file: File,
-    footer: Footer,
-    next_group: usize,
-}
+pub struct RecordReader(Groups);
 
 impl RecordReader {
     /// Opens batch data.
     ///
     /// # Errors
     /// When the file is no batch data of a CSV file, or is broken.
-    pub fn open(file: File) -> Result<Self, Error> {
-        let mut footer = read_footer(&file)?;
+    pub fn open(source: impl Source + 'static) -> Result<Self, Error> {
+        let mut groups = Groups::open(Box::new(source))?;
+        let footer = &mut groups.footer;
         let meta = BatchMeta::from_metadata(footer.arrow.metadata())?;
         if meta.rows != footer.rows {
             return Err(Error::data(format!("the batch data says {} rows and has {}", meta.rows, footer.rows)));
@@ -40,21 +37,24 @@ impl RecordReader {
         }
         let views = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
         footer.arrow = guarded(|| ArrowReaderMetadata::try_new(Arc::clone(footer.arrow.metadata()), views))?;
-        Ok(Self { file, footer, next_group: 0 })
+        Ok(Self(groups))
+    }
+
+    /// To be called behind the last row group.
+    ///
+    /// # Errors
+    /// When what was read was not the object that it should be.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.0.finish()
     }
 }
 
 impl Iterator for RecordReader {
     type Item = Result<BinaryViewArray, Error>;
 
-    /// The records of the next row group; nothing comes after an error.
+    /// The next records; nothing comes after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next_group >= self.footer.arrow.metadata().num_row_groups() {
-            return None;
-        }
-        let read = read_group(&self.file, &self.footer, self.next_group, Some(&[OWN_COLUMNS]));
-        let read = read.and_then(|batch| column(&batch, 0, "record"));
-        self.next_group = if read.is_ok() { self.next_group + 1 } else { usize::MAX };
-        Some(read)
+        let batch = self.0.next_rows(Some(&[OWN_COLUMNS])).transpose()?;
+        Some(batch.and_then(|batch| column(&batch, 0, "record")))
     }
 }

@@ -28,6 +28,7 @@ mod dialect;
 mod fields;
 mod gzip;
 mod output;
+mod quoting;
 mod records;
 #[cfg(test)]
 mod reference;

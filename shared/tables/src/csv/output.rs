@@ -3,9 +3,7 @@
 //! A row is its record without the line ending, then for each added column the delimiter and the answer, then the
 //! record's own line ending (none, if the file's last row had none). Nothing of the caller's is parsed or written anew.
 //!
-//! An added cell is quoted where it must be (it holds the delimiter, a quote or a line break) and in a file that quotes
-//! all. No answer at all is an empty cell without quotes, an answer of no text is `""`: readers that know nulls keep
-//! the two apart.
+//! How the added cells are quoted is in `quoting`.
 //!
 //! A malformed row comes back as it stood, with the answers behind whatever cells it has. The reader never gives a
 //! record whose last quote is open (it refuses such a file), so no row here can swallow the next.
@@ -17,11 +15,11 @@ use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
-use memchr::{memchr, memchr3};
 use model::TableInfo;
 
 use super::BOM;
 use super::fields::delimiter;
+use super::quoting::Quoting;
 use super::records::line_ending;
 use crate::input::Error;
 use crate::result::{Cell, FinalRow};
@@ -29,8 +27,8 @@ use crate::result::{Cell, FinalRow};
 /// The gzip header's code for an unknown operating system (RFC 1952, section 2.3.1).
 const UNKNOWN_SYSTEM: u8 = 255;
 
-/// Below so many bytes a cell is looked through byte by byte: that is over before a vectorised search has begun.
-const SHORT: usize = 24;
+/// What was taken is mostly followed by as much again, for which room is made at once: up to this.
+const MOST_ROOM: usize = 4 << 20;
 
 #[derive(Debug)]
 enum Sink {
@@ -44,8 +42,7 @@ pub struct CsvOutput {
     sink: Sink,
     /// A line before it is compressed.
     line: Vec<u8>,
-    delimiter: u8,
-    quote_all: bool,
+    quoting: Quoting,
     bom: bool,
     header: Vec<u8>,
     added: Vec<String>,
@@ -67,8 +64,7 @@ impl CsvOutput {
         Ok(Self {
             sink,
             line: Vec::new(),
-            delimiter: delimiter(dialect)?,
-            quote_all: dialect.quote_all,
+            quoting: Quoting::new(delimiter(dialect)?, dialect.quote_all),
             bom: dialect.bom,
             header: dialect.header.clone().into_bytes(),
             added: added.iter().map(|&name| name.to_owned()).collect(),
@@ -110,12 +106,7 @@ impl CsvOutput {
         let cells = row.cells();
         let added = self.added.len();
         let cells = cells.get(..added).ok_or_else(|| Error::data(format!("12 answers for {added} added columns")))?;
-        self.spliced(record, |line, quoting| {
-            for cell in cells {
-                line.push(quoting.delimiter);
-                quoting.answer(line, cell);
-            }
-        })
+        self.spliced(record, |line, quoting| quoting.cells(line, cells))
     }
 
     /// How many columns it adds.
@@ -127,7 +118,10 @@ impl CsvOutput {
     /// Takes what is encoded so far.
     pub fn take(&mut self) -> Vec<u8> {
         match &mut self.sink {
-            Sink::Plain(out) => std::mem::take(out),
+            Sink::Plain(out) => {
+                let room = out.len().min(MOST_ROOM);
+                std::mem::replace(out, Vec::with_capacity(room + room / 16))
+            }
             Sink::Gzip(encoder) => std::mem::take(encoder.get_mut()),
         }
     }
@@ -155,24 +149,23 @@ impl CsvOutput {
     fn line(&mut self, record: &[u8], cells: &[Option<&str>]) -> Result<(), Error> {
         self.spliced(record, |line, quoting| {
             for cell in cells {
-                line.push(quoting.delimiter);
-                if let Some(text) = cell {
-                    quoting.text(line, text.as_bytes());
+                match cell {
+                    Some(text) => quoting.cell(line, text),
+                    None => quoting.cells(line, &[Cell::None]),
                 }
             }
         })
     }
 
     /// Writes a record, and before its line ending what `cells` writes.
-    fn spliced(&mut self, record: &[u8], cells: impl FnOnce(&mut Vec<u8>, Quoting)) -> Result<(), Error> {
+    fn spliced(&mut self, record: &[u8], cells: impl FnOnce(&mut Vec<u8>, &mut Quoting)) -> Result<(), Error> {
         let ending = line_ending(record);
-        let quoting = Quoting { delimiter: self.delimiter, all: self.quote_all };
         let line = match &mut self.sink {
             Sink::Plain(out) => out,
             Sink::Gzip(_) => &mut self.line,
         };
         line.extend_from_slice(&record[..record.len() - ending.len()]);
-        cells(line, quoting);
+        cells(line, &mut self.quoting);
         line.extend_from_slice(ending);
         match &mut self.sink {
             Sink::Plain(_) => Ok(()),
@@ -192,57 +185,6 @@ impl CsvOutput {
             }
             Sink::Gzip(encoder) => encoder.write_all(bytes).map_err(failed),
         }
-    }
-}
-
-/// How a file quotes.
-#[derive(Debug, Clone, Copy)]
-struct Quoting {
-    delimiter: u8,
-    all: bool,
-}
-
-impl Quoting {
-    fn answer(self, line: &mut Vec<u8>, cell: &Cell<'_>) {
-        match cell {
-            Cell::None => {}
-            Cell::Text(text) => self.text(line, text.as_bytes()),
-            Cell::Error(text) => self.text(line, text.as_bytes()),
-            Cell::Count(count) => {
-                let (mut digits, mut rest, mut first) = ([b'0'; 20], *count, 20);
-                while rest > 0 || first == 20 {
-                    first -= 1;
-                    digits[first] += (rest % 10) as u8;
-                    rest /= 10;
-                }
-                self.text(line, &digits[first..]);
-            }
-            Cell::Cost(cost) => self.text(line, cost.to_string().as_bytes()),
-        }
-    }
-
-    fn text(self, line: &mut Vec<u8>, text: &[u8]) {
-        let special = |byte: u8| matches!(byte, b'"' | b'\n' | b'\r') || byte == self.delimiter;
-        let quoted = self.all
-            || text.is_empty()
-            || if text.len() < SHORT {
-                text.iter().any(|byte| special(*byte))
-            } else {
-                memchr3(b'"', b'\n', b'\r', text).is_some() || memchr(self.delimiter, text).is_some()
-            };
-        if !quoted {
-            line.extend_from_slice(text);
-            return;
-        }
-        line.push(b'"');
-        let mut rest = text;
-        while let Some(at) = memchr(b'"', rest) {
-            line.extend_from_slice(&rest[..=at]);
-            line.push(b'"');
-            rest = &rest[at + 1..];
-        }
-        line.extend_from_slice(rest);
-        line.push(b'"');
     }
 }
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Decimal128Array, Int64Builder, StringBuilder};
-use arrow::datatypes::FieldRef;
 use model::FailureKind;
 use model::price::Usd;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 
+use super::encoded::Encoder;
 use crate::Error;
 use crate::result::{Answers, FinalRow};
 
@@ -24,28 +23,19 @@ pub(super) fn decimal(cost: Usd) -> Option<i128> {
     i128::try_from(cost.pico().min(MOST)).ok()
 }
 
-/// Reads as many answers as the row group has rows, and encodes them into the columns' writers.
-pub(super) fn encode(
-    rows: usize,
-    answers: &mut dyn Answers,
-    fields: &[FieldRef],
-    mut writers: Vec<ArrowColumnWriter>,
-) -> Result<Vec<ArrowColumnChunk>, Error> {
+/// Reads as many answers as the row group has rows, and encodes the first of their columns, as many as the encoder has.
+pub(super) fn encode(rows: usize, answers: &mut dyn Answers, encoder: &mut Encoder) -> Result<(), Error> {
     let mut builders = Builders::default();
+    let columns = encoder.fields().len();
     for row in 0..rows {
-        let answer = answers.next_row()?;
-        builders.append(&answer);
+        builders.append(&answers.next_row()?);
         if builders.bytes >= ENCODE_BYTES || row + 1 == rows {
-            for ((field, writer), column) in
-                fields.iter().zip(&mut writers).zip(std::mem::take(&mut builders).finish()?)
-            {
-                for leaf in compute_leaves(field, &column)? {
-                    writer.write(&leaf)?;
-                }
-            }
+            let mut built = std::mem::take(&mut builders).finish()?;
+            built.truncate(columns);
+            encoder.write(built)?;
         }
     }
-    writers.into_iter().map(|writer| Ok(writer.close()?)).collect()
+    Ok(())
 }
 
 #[derive(Default)]

@@ -9,7 +9,8 @@
 //! - Names, types, nullability, field metadata and the schema's own metadata are the input's; the file carries the Arrow
 //!   schema (`ARROW:schema`), so that readers which know it see time zones, large text and dictionaries as they were.
 //! - The bytes are a function of the batch data and the answers.
-//! - Memory is one row group's answers, compressed, and one column chunk. A table without rows is a valid file.
+//! - Memory is a row group as it was read, of batch data and of results: what is handed on are parts of it. A table without
+//!   rows is a valid file.
 //!
 //! The added columns: `response` and `error` (Utf8); with details `status`, `error_kind`, `finish_reason`, `model` (Utf8),
 //! the four counts of tokens and `attempts` (Int64), `cost_usd` (Decimal128). All are nullable. Their names come from the job's spec.
@@ -19,83 +20,95 @@
 
 mod answers;
 mod copied;
+mod encoded;
+mod layout;
 mod rows;
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use bytes::Bytes;
 use model::TableInfo;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
-use crate::Error;
-use crate::batch::{Codec, OWN_COLUMNS, carried_schema, properties, read_footer};
-use crate::parquet_in::{Footer, guarded, schema};
+use crate::batch::{Codec, OWN_COLUMNS, carried_schema, properties};
+use crate::parquet_in::schema;
 use crate::result::Answers;
+use crate::source::{Group, Groups};
+use crate::{Error, Source};
 
-use copied::{Added, append_chunk};
+use encoded::Encoder;
+use layout::Layout;
 
 pub use rows::RowsOutput;
 
 /// Writes the answered file into memory; the caller drains it with [`ParquetOutput::take`].
 pub struct ParquetOutput {
-    writer: SerializedFileWriter<Vec<u8>>,
-    factory: ArrowRowGroupWriterFactory,
+    layout: Layout,
+    properties: WriterProperties,
     schema: SchemaRef,
     added: usize,
-    rows: u64,
 }
 
 impl std::fmt::Debug for ParquetOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParquetOutput").field("schema", &self.schema).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("ParquetOutput")
+            .field("schema", &self.schema)
+            .field("rows", &self.rows())
+            .finish_non_exhaustive()
     }
 }
 
-/// The batch data of a batch's first attempt, opened for copying.
+/// The batch data of a batch's first attempt, read row group by row group.
 #[derive(Debug)]
-pub struct BatchChunks {
-    file: File,
-    footer: Footer,
-}
+pub struct BatchChunks(Groups);
+
+/// One row group of batch data, in memory.
+#[derive(Debug)]
+pub struct BatchGroup(Group);
 
 impl BatchChunks {
     /// Opens batch data.
     ///
     /// # Errors
     /// When the file is broken.
-    pub fn open(file: File) -> Result<Self, Error> {
-        let footer = read_footer(&file)?;
-        Ok(Self { file, footer })
-    }
-
-    /// How many row groups it has.
-    #[must_use]
-    pub fn groups(&self) -> usize {
-        self.footer.arrow.metadata().num_row_groups()
+    pub fn open(source: impl Source + 'static) -> Result<Self, Error> {
+        Groups::open(Box::new(source)).map(Self)
     }
 
     /// How many rows it has.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.footer.rows
+        self.0.footer.rows
     }
 
-    /// How many rows a row group has.
+    /// The next row group; none behind the last.
     ///
     /// # Errors
-    /// When there is no such row group.
-    pub fn group_rows(&self, group: usize) -> Result<usize, Error> {
-        let metadata = self.footer.arrow.metadata();
-        if group >= metadata.num_row_groups() {
-            return Err(Error::data(format!("row group {group} was asked for among {}", metadata.num_row_groups())));
-        }
-        Ok(metadata.row_group_num_rows(group)?)
+    /// When the file can't be read.
+    pub fn next_group(&mut self) -> Result<Option<BatchGroup>, Error> {
+        Ok(self.0.next()?.map(BatchGroup))
+    }
+
+    /// To be called behind the last row group.
+    ///
+    /// # Errors
+    /// When what was read was not the object that it should be.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.0.finish()
+    }
+}
+
+impl BatchGroup {
+    /// How many rows it has.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn rows(&self) -> Result<usize, Error> {
+        self.0.rows()
     }
 }
 
@@ -116,16 +129,15 @@ impl ParquetOutput {
             fields.push(Arc::new(Field::new(*name, kind, true)));
         }
         let schema = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
-        let writer =
-            ArrowWriter::try_new(Vec::new(), SchemaRef::clone(&schema), Some(file_properties(&input, added, codec)))?;
-        let (writer, factory) = writer.into_serialized_writer()?;
-        Ok(Self { writer, factory, schema, added: added.len(), rows: 0 })
+        let properties = file_properties(&input, added, codec);
+        let empty = ArrowWriter::try_new(Vec::new(), SchemaRef::clone(&schema), Some(properties.clone()))?.close()?;
+        Ok(Self { layout: Layout::new(&empty), properties, schema, added: added.len() })
     }
 
     /// How many rows were appended.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.layout.rows()
     }
 
     /// Appends one row group of a batch's first attempt, with the next answers, one for each of its rows.
@@ -133,52 +145,49 @@ impl ParquetOutput {
     /// # Errors
     /// When the batch data's columns are not the table's, when it is broken, or when `answers` fails. The output is of no
     /// use then.
-    pub fn append_group(&mut self, batch: &BatchChunks, group: usize, answers: &mut dyn Answers) -> Result<(), Error> {
-        let rows = batch.group_rows(group)?;
-        let fields = &self.schema.fields()[self.schema.fields().len() - self.added..];
-        let answers = answers::encode(rows, answers, fields, self.writers()?)?;
-        self.append(batch, group, answers.into_iter().map(Added::encoded).collect())
+    pub fn append_group(&mut self, batch: &BatchGroup, answers: &mut dyn Answers) -> Result<(), Error> {
+        let rows = batch.rows()?;
+        let mut encoder = self.encoder(0)?;
+        answers::encode(rows, answers, &mut encoder)?;
+        self.append_carried(batch)?;
+        self.append_encoded(encoder)?;
+        Ok(self.layout.end_group(rows)?)
     }
 
-    /// Writes a row group: the caller's chunks, then the added ones.
-    fn append(&mut self, batch: &BatchChunks, group: usize, added: Vec<Added<'_>>) -> Result<(), Error> {
-        let carried = carried_schema(batch.footer.schema());
+    /// Begins a row group with the caller's chunks.
+    fn append_carried(&mut self, BatchGroup(group): &BatchGroup) -> Result<(), Error> {
+        let carried = carried_schema(group.arrow().schema());
         if carried.fields()[..] != self.schema.fields()[..self.schema.fields().len() - self.added] {
             return Err(Error::data("the batch data's columns are not the table's"));
         }
-        let rows = batch.group_rows(group)?;
-        guarded(|| {
-            let mut target = self.writer.next_row_group()?;
-            for chunk in batch.footer.arrow.metadata().row_group(group).columns().iter().skip(OWN_COLUMNS) {
-                append_chunk(&mut target, &batch.file, chunk.clone(), rows)?;
-            }
-            for chunk in added {
-                chunk.append(&mut target, rows)?;
-            }
-            target.close().map(|_| ())
-        })?;
-        self.rows += rows as u64;
+        for chunk in group.columns().iter().skip(OWN_COLUMNS) {
+            self.layout.append(chunk, group.chunk(chunk)?)?;
+        }
         Ok(())
     }
 
-    /// Writers for the added columns of the next row group.
-    fn writers(&self) -> Result<Vec<ArrowColumnWriter>, Error> {
-        let mut writers = self.factory.create_column_writers(self.writer.flushed_row_groups().len())?;
-        Ok(writers.split_off(writers.len() - self.added))
+    /// An encoder of the added columns from this one on.
+    fn encoder(&self, first: usize) -> Result<Encoder, Error> {
+        let fields = &self.schema.fields()[self.schema.fields().len() - self.added + first..];
+        Encoder::new(Arc::new(Schema::new(fields.to_vec())), self.properties.clone())
     }
 
-    /// The bytes that were encoded since the last call.
+    fn append_encoded(&mut self, encoder: Encoder) -> Result<(), Error> {
+        encoder.finish()?.into_iter().try_for_each(|(chunk, bytes)| self.layout.append(&chunk, bytes))
+    }
+
+    /// What was appended since the last call, in pieces.
     #[must_use]
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(self.writer.inner_mut())
+    pub fn take(&mut self) -> Vec<Bytes> {
+        self.layout.take()
     }
 
-    /// Ends the file and gives its last bytes.
+    /// Ends the file and gives its last pieces.
     ///
     /// # Errors
     /// When the footer can't be encoded.
-    pub fn finish(self) -> Result<Vec<u8>, Error> {
-        Ok(self.writer.into_inner()?)
+    pub fn finish(self) -> Result<Vec<Bytes>, Error> {
+        Ok(self.layout.finish()?)
     }
 }
 

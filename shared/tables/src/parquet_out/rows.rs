@@ -9,9 +9,9 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use model::TableInfo;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
-use super::{BatchChunks, file_properties};
+use super::{BatchGroup, file_properties};
 use crate::Error;
-use crate::batch::{Codec, GroupWriter, OWN_COLUMNS, read_selected};
+use crate::batch::{Codec, GroupWriter, OWN_COLUMNS};
 use crate::parquet_in::schema;
 
 /// Writes a file of the caller's columns alone, into memory; the caller drains it with [`RowsOutput::take`].
@@ -37,7 +37,7 @@ impl RowsOutput {
         Ok(Self { groups, schema })
     }
 
-    /// Appends rows with the table's columns, as [`BatchChunks::select`] gives them.
+    /// Appends rows with the table's columns, as [`BatchGroup::select`] gives them.
     ///
     /// # Errors
     /// When their columns are not the table's.
@@ -62,15 +62,14 @@ impl RowsOutput {
     }
 }
 
-impl BatchChunks {
-    /// The caller's columns of some rows of one row group, by their places in it, which ascend. What lies between them is
-    /// passed over.
+impl BatchGroup {
+    /// The caller's columns of some of its rows, by their places in it, which ascend. What lies between them is passed over.
     ///
     /// # Errors
     /// When the batch data is broken, the places do not ascend, or there is no such row.
-    pub fn select(&self, group: usize, rows: &[u32]) -> Result<RecordBatch, Error> {
-        let carried: Vec<usize> = (OWN_COLUMNS..self.footer.schema().fields().len()).collect();
-        let all = self.group_rows(group)?;
+    pub fn select(&self, rows: &[u32]) -> Result<RecordBatch, Error> {
+        let carried: Vec<usize> = (OWN_COLUMNS..self.0.arrow().schema().fields().len()).collect();
+        let all = self.rows()?;
         let (mut selectors, mut next) = (Vec::with_capacity(2 * rows.len()), 0);
         for row in rows.iter().map(|row| *row as usize) {
             if row < next || row >= all {
@@ -79,7 +78,6 @@ impl BatchChunks {
             selectors.extend([RowSelector::skip(row - next), RowSelector::select(1)]);
             next = row + 1;
         }
-        let selection = RowSelection::from(selectors);
-        read_selected(&self.file, &self.footer, group, Some(&carried), Some((selection, rows.len())))
+        self.0.read(Some(&carried), Some((RowSelection::from(selectors), rows.len())))
     }
 }

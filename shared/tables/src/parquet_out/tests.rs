@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 
 use super::*;
+use crate::batch::read_footer;
 use crate::batch::tests::{batch_file, every_type, file_of, with_damage};
 use crate::result::{FinalRow, Usage};
 
@@ -75,10 +76,10 @@ fn info_of(rows: &RecordBatch) -> TableInfo {
 }
 
 fn append(output: &mut ParquetOutput, batch: &[u8], answers: &mut Numbered, bytes: &mut Vec<u8>) -> Result<(), Error> {
-    let batch = BatchChunks::open(file_of(batch))?;
-    for group in 0..batch.groups() {
-        output.append_group(&batch, group, answers)?;
-        bytes.extend(output.take());
+    let mut batch = BatchChunks::open(file_of(batch))?;
+    while let Some(group) = batch.next_group()? {
+        output.append_group(&group, answers)?;
+        bytes.extend(output.take().concat());
     }
     Ok(())
 }
@@ -90,7 +91,7 @@ fn output(rows: &RecordBatch, batches: &[Vec<u8>], added: &[&str]) -> Vec<u8> {
         append(&mut output, batch, &mut answers, &mut bytes).unwrap();
     }
     assert_eq!(output.rows(), rows.num_rows() as u64);
-    bytes.extend(output.finish().unwrap());
+    bytes.extend(output.finish().unwrap().concat());
     bytes
 }
 
@@ -129,13 +130,13 @@ fn the_callers_columns_are_equal_and_the_answers_stand_beside_their_rows() {
 #[test]
 fn some_rows_alone_are_a_file_like_the_input() {
     let rows = every_type(300);
-    let batch = BatchChunks::open(file_of(&batch_file(&rows, 120, Codec::Zstd))).unwrap();
+    let batch = batch_file(&rows, 120, Codec::Zstd);
     let run = |drained: bool| {
+        let mut batch = BatchChunks::open(file_of(&batch)).unwrap();
         let (mut output, mut bytes) = (RowsOutput::new(&info_of(&rows), Codec::Zstd).unwrap(), Vec::new());
-        for group in 0..batch.groups() {
-            let of_group = batch.footer.arrow.metadata().row_group(group).num_rows() as u32;
-            let every_third: Vec<u32> = (0..of_group).step_by(3).collect();
-            output.push(&batch.select(group, &every_third).unwrap()).unwrap();
+        while let Some(group) = batch.next_group().unwrap() {
+            let every_third: Vec<u32> = (0..group.rows().unwrap() as u32).step_by(3).collect();
+            output.push(&group.select(&every_third).unwrap()).unwrap();
             if drained {
                 bytes.extend(output.take());
             }
@@ -150,7 +151,8 @@ fn some_rows_alone_are_a_file_like_the_input() {
     let chosen = arrow::array::UInt32Array::from_iter_values((0..300).step_by(3));
     assert_eq!(read, arrow::compute::take_record_batch(&rows, &chosen).unwrap());
     assert_eq!(read.schema().metadata(), rows.schema().metadata());
-    assert!(batch.select(0, &[300]).is_err());
+    let group = BatchChunks::open(file_of(&batch)).unwrap().next_group().unwrap().unwrap();
+    assert!(group.select(&[300]).is_err());
 }
 
 #[test]
@@ -202,10 +204,10 @@ fn large_answers_are_encoded_on_the_way() {
     }
     let rows = every_type(40);
     let mut output = ParquetOutput::new(&info_of(&rows), &SHORT, Codec::Snappy).unwrap();
-    let batch = BatchChunks::open(file_of(&batch_file(&rows, 40, Codec::Snappy))).unwrap();
-    output.append_group(&batch, 0, &mut Large("x".repeat(700_000))).unwrap();
-    let mut bytes = output.take();
-    bytes.extend(output.finish().unwrap());
+    let mut batch = BatchChunks::open(file_of(&batch_file(&rows, 40, Codec::Snappy))).unwrap();
+    output.append_group(&batch.next_group().unwrap().unwrap(), &mut Large("x".repeat(700_000))).unwrap();
+    let mut bytes = output.take().concat();
+    bytes.extend(output.finish().unwrap().concat());
     let read = read(bytes);
     let answers = read.column(rows.num_columns()).as_string::<i32>();
     assert!((0..40).all(|row| answers.value(row).len() == 700_000));

@@ -64,15 +64,15 @@ impl<'a> FinalRow<'a> {
     /// The cells, in the order of [`model::JobSpec::added_columns`] with details; without them the first two are all.
     #[must_use]
     pub fn cells(&self) -> [Cell<'a>; 12] {
-        let text = |text: Option<&'a str>| text.map_or(Cell::None, Cell::Text);
+        let word = |text: Option<&'a str>| text.map_or(Cell::None, Cell::Word);
         let count = |count: Option<u64>| count.map_or(Cell::None, Cell::Count);
         [
-            text(self.response),
-            self.error_cell().map_or(Cell::None, Cell::Error),
-            Cell::Text(self.status.as_str()),
-            text(self.error_kind.map(FailureKind::as_str)),
-            text(self.finish_reason),
-            text(self.model),
+            self.response.map_or(Cell::None, Cell::Text),
+            if self.status == RowStatus::Answered { Cell::None } else { Cell::Error(self.error_kind, self.error) },
+            Cell::Word(self.status.as_str()),
+            word(self.error_kind.map(FailureKind::as_str)),
+            word(self.finish_reason),
+            word(self.model),
             count(self.usage.input),
             count(self.usage.cached),
             count(self.usage.output),
@@ -84,14 +84,16 @@ impl<'a> FinalRow<'a> {
 }
 
 /// One added cell of a row. Nothing and a text without characters are two things.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell<'a> {
     /// Nothing.
     None,
     /// A text.
     Text(&'a str),
-    /// The error, kind and message.
-    Error(String),
+    /// A text that many rows have alike.
+    Word(&'a str),
+    /// The error, kind and message, which are written as `<kind>: <message>`.
+    Error(Option<FailureKind>, Option<&'a str>),
     /// A count.
     Count(u64),
     /// A cost.
@@ -102,7 +104,7 @@ pub enum Cell<'a> {
 const NO_KIND: &str = "failed";
 
 /// Writes an error cell: `<kind>: <message>`, or the kind alone.
-pub(super) fn write_error(kind: Option<FailureKind>, message: Option<&str>, into: &mut impl Write) -> fmt::Result {
+pub(crate) fn write_error(kind: Option<FailureKind>, message: Option<&str>, into: &mut impl Write) -> fmt::Result {
     into.write_str(kind.map_or(NO_KIND, FailureKind::as_str))?;
     match message {
         Some(message) if !message.is_empty() => {

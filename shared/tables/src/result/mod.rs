@@ -30,6 +30,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use model::{FailureKind, RowStatus, Tokens};
 
+pub(crate) use final_row::write_error;
 pub use final_row::{Answers, Cell, FinalRow};
 pub use reader::{End, Ends, ResultReader, ResultRows};
 pub use writer::ResultWriter;

@@ -1,6 +1,5 @@
 //! Reading result data, a row group at a time, row by row, or only how its rows ended.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, StringViewArray, UInt32Array, UInt64Array};
@@ -11,21 +10,21 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use super::final_row::message_of;
 use super::{ResultRow, SCHEMA, Usage, VIEWS};
-use crate::Error;
-use crate::batch::{column, read_footer, read_group};
-use crate::parquet_in::{Footer, guarded};
+use crate::batch::column;
+use crate::parquet_in::guarded;
+use crate::source::{Group, Groups};
+use crate::{Error, Source};
 
-/// Reads a result file: an iterator over its row groups, or [`ResultReader::next_row`]. Memory is one row group.
+/// Reads a result file: an iterator over its rows, some at a time, or [`ResultReader::next_row`]. Memory is one row group as it
+/// lies in the file, and the rows at hand.
 #[derive(Debug)]
 pub struct ResultReader {
-    file: File,
-    footer: Footer,
-    next_group: usize,
+    groups: Groups,
     current: Option<ResultRows>,
     next_row: usize,
 }
 
-/// The rows of one row group.
+/// Some rows of one row group.
 #[derive(Debug, Clone)]
 pub struct ResultRows {
     row: UInt64Array,
@@ -45,6 +44,8 @@ pub struct Ends {
     kind: Option<StringViewArray>,
     /// Read only if they are wanted.
     counts: Option<[Int64Array; 4]>,
+    /// All of it, encoded.
+    pub(crate) group: Group,
 }
 
 /// How one row ended.
@@ -65,36 +66,27 @@ impl ResultReader {
     ///
     /// # Errors
     /// When the file is no result data, or is broken.
-    pub fn open(file: File) -> Result<Self, Error> {
-        let mut footer = read_footer(&file)?;
+    pub fn open(source: impl Source + 'static) -> Result<Self, Error> {
+        let mut groups = Groups::open(Box::new(source))?;
+        let footer = &mut groups.footer;
         if footer.schema().fields() != SCHEMA.fields() {
             return Err(Error::data("the file's columns are not those of result data"));
         }
         let views = ArrowReaderOptions::new().with_schema(SchemaRef::clone(&VIEWS));
         footer.arrow = guarded(|| ArrowReaderMetadata::try_new(Arc::clone(footer.arrow.metadata()), views))?;
-        Ok(Self { file, footer, next_group: 0, current: None, next_row: 0 })
+        Ok(Self { groups, current: None, next_row: 0 })
     }
 
     /// How many rows the file has.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.footer.rows
+        self.groups.footer.rows
     }
 
-    /// The row group that the iterator gives next.
-    #[must_use]
-    pub fn next_group(&self) -> usize {
-        self.next_group
-    }
-
-    /// How many rows the next row group has; none behind the last.
+    /// How many rows the next row group has; none behind the last, or if not all rows of the one before were given.
     #[must_use]
     pub fn next_group_rows(&self) -> Option<usize> {
-        let metadata = self.footer.arrow.metadata();
-        if self.next_group >= metadata.num_row_groups() {
-            return None;
-        }
-        metadata.row_group_num_rows(self.next_group).ok()
+        self.groups.next_group_rows()
     }
 
     /// How the rows of the next row group ended, instead of its rows; with their tokens or without. `None` behind the
@@ -103,17 +95,15 @@ impl ResultReader {
     /// # Errors
     /// When the file is broken, or has a status that this version does not know.
     pub fn next_ends(&mut self, usage: bool) -> Result<Option<Ends>, Error> {
-        if self.next_group_rows().is_none() {
-            return Ok(None);
-        }
-        let ends = Ends::read(&self.file, &self.footer, self.next_group, usage);
-        self.next_group = if ends.is_ok() { self.next_group + 1 } else { usize::MAX };
-        ends.map(Some)
+        self.groups.next()?.map(|group| Ends::read(group, usage)).transpose()
     }
 
-    /// The file and its footer, for copying.
-    pub(crate) fn parts(&self) -> (&File, &Footer) {
-        (&self.file, &self.footer)
+    /// To be called behind the last row.
+    ///
+    /// # Errors
+    /// When what was read was not the object that it should be.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.groups.finish()
     }
 
     /// The next row, or `None` behind the last one. Rows that the iterator gave are not given again.
@@ -135,15 +125,10 @@ impl ResultReader {
 impl Iterator for ResultReader {
     type Item = Result<ResultRows, Error>;
 
-    /// The next row group; nothing comes after an error.
+    /// The next rows, of one row group; nothing comes after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next_group >= self.footer.arrow.metadata().num_row_groups() {
-            return None;
-        }
-        let read =
-            read_group(&self.file, &self.footer, self.next_group, None).and_then(|batch| ResultRows::new(&batch));
-        self.next_group = if read.is_ok() { self.next_group + 1 } else { usize::MAX };
-        Some(read)
+        let batch = self.groups.next_rows(None).transpose()?;
+        Some(batch.and_then(|batch| ResultRows::new(&batch)))
     }
 }
 
@@ -179,18 +164,18 @@ fn kind(column: &StringViewArray, index: usize) -> Result<Option<FailureKind>, E
 }
 
 impl Ends {
-    fn read(file: &File, footer: &Footer, group: usize, usage: bool) -> Result<Self, Error> {
+    fn read(group: Group, usage: bool) -> Result<Self, Error> {
         let wanted: &[usize] = if usage { &[0, 3, 7, 8, 9, 10] } else { &[0, 3] };
-        let batch = read_group(file, footer, group, Some(wanted))?;
+        let batch = group.read(Some(wanted), None)?;
         let status = text(&batch, 1, 3)?;
-        let mut ends = Self { row: column(&batch, 0, "_row")?, status, kind: None, counts: None };
+        let mut ends = Self { row: column(&batch, 0, "_row")?, status, kind: None, counts: None, group };
         if usage {
             ends.counts =
                 Some([count(&batch, 2, 7)?, count(&batch, 3, 8)?, count(&batch, 4, 9)?, count(&batch, 5, 10)?]);
         }
         let answered = Some(RowStatus::Answered.as_str());
         if !ends.status.iter().all(|status| status == answered) {
-            ends.kind = Some(text(&read_group(file, footer, group, Some(&[4]))?, 0, 4)?);
+            ends.kind = Some(text(&ends.group.read(Some(&[4]), None)?, 0, 4)?);
         }
         Ok(ends)
     }
