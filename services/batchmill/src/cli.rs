@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::ServiceArgs;
 
+use crate::bench::BenchCommand;
+
 /// Answers files of prompts through provider batch APIs, at half the price of real-time calls: no row lost, no row paid
 /// for twice.
 #[derive(Debug, Parser)]
@@ -75,7 +77,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Run one stage on local files, through the room's own code: for benchmarks.
+    /// Measure one stage, the loop, the store, or a whole job of any size: for benchmarks.
     #[command(hide = true)]
     Bench {
         /// Which stage.
@@ -84,74 +86,6 @@ pub(crate) enum Command {
     },
     /// Ask a service whether it is ready: exit 0 if it is. For the health check of a container.
     Healthcheck(HealthcheckArgs),
-}
-
-/// `bench`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// A CSV or Parquet file into batches.
-    Split {
-        /// The file.
-        input: PathBuf,
-        /// The folder for batch-00000.parquet, ….
-        out: PathBuf,
-        /// The job as JSON, without id, input and output [default: a catalogue's titles and descriptions].
-        #[arg(long, value_name = "FILE")]
-        spec: Option<PathBuf>,
-        #[command(flatten)]
-        args: BenchArgs,
-    },
-    /// Batches into the provider's requests.
-    Encode {
-        /// The folder that split wrote.
-        batches: PathBuf,
-        /// The folder for batch-00000.jsonl, ….
-        out: PathBuf,
-        #[command(flatten)]
-        args: BenchArgs,
-    },
-    /// The provider's answers into results.
-    Ingest {
-        /// The folder with result-00000.jsonl, …: one file for each batch.
-        results: PathBuf,
-        /// The folder for result-00000.parquet, ….
-        out: PathBuf,
-        /// The folder that split wrote [default: b, beside the folder of the results].
-        #[arg(long, value_name = "DIR")]
-        batches: Option<PathBuf>,
-        #[command(flatten)]
-        args: BenchArgs,
-    },
-    /// Events through a room that does next to nothing: what one costs, as JSON.
-    Events {
-        /// How many.
-        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
-        count: u32,
-        #[command(flatten)]
-        args: BenchArgs,
-    },
-    /// Batches and results into the answered file.
-    Merge {
-        /// The folder that split wrote.
-        batches: PathBuf,
-        /// The folder that ingest wrote.
-        results: PathBuf,
-        /// The file: of the input's format.
-        out: PathBuf,
-        #[command(flatten)]
-        args: BenchArgs,
-    },
-}
-
-/// Settings of a stage.
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// The settings file [default: batchmill.toml, if it is there].
-    #[arg(long, value_name = "FILE", env = "BATCHMILL_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// One setting over file and environment, as section.key=value. May be given again.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
 }
 
 /// `healthcheck`.

@@ -9,7 +9,7 @@ use model::spec::OnBadRow;
 use model::{BatchRef, CustomId, JobFact, JobSpec, Nonce, PinnedInput, Refusal, RefusalCode};
 use requests::Requests;
 use runtime::cpu;
-use runtime::locations::Location;
+use runtime::locations::{Location, Pinned, ReadOn};
 use tables::batch::Codec;
 use tables::{Chunk, Decoder, Position, RowFault, Step};
 
@@ -90,12 +90,12 @@ struct Measured {
 
 impl Cut<'_> {
     async fn read(&mut self, mut decoder: Decoder, location: &Location, input: &PinnedInput) -> Result<u64, Ended> {
-        let spec = self.spec;
+        let (spec, mut on) = (self.spec, ReadOn::default());
         loop {
             match cpu::run_blocking_section(|| decoder.step()).map_err(|e| table_stop(spec, e))? {
                 Step::Need(ranges) => {
-                    let etag = Self::pinned(spec, location, input).await?;
-                    let pieces = location.read(&ranges, &etag).await.map_err(|e| read_stop(spec, e))?;
+                    let pinned = Self::pinned(spec, location, input).await?;
+                    let pieces = on.read(location, &ranges, &pinned).await.map_err(|e| read_stop(spec, e))?;
                     ranges.into_iter().zip(pieces).for_each(|(range, bytes)| decoder.push(range, bytes));
                 }
                 Step::Rows(chunk) => self.take(chunk).await?,
@@ -108,13 +108,13 @@ impl Cut<'_> {
     }
 
     /// The version of the input that is read: the one that the job began with.
-    async fn pinned(spec: &JobSpec, location: &Location, input: &PinnedInput) -> Result<String, Stop> {
+    async fn pinned(spec: &JobSpec, location: &Location, input: &PinnedInput) -> Result<Pinned, Stop> {
         if faults::is_broken(faults::Mutation::NoIfMatch)
             && let Some(now) = location.head().await.map_err(|e| read_stop(spec, e))?
         {
-            return Ok(now.etag);
+            return Ok(now);
         }
-        Ok(input.etag.clone())
+        Ok(Pinned { etag: input.etag.clone(), bytes: input.bytes })
     }
 
     /// Places a chunk's rows, ending batches where the cutter says so. A resumed reader may begin before the next row:

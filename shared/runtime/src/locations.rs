@@ -8,6 +8,7 @@
 //! Reading is pinned: each ranged read says which ETag it expects, so a file that changes while it is read is noticed.
 //! Writing shows nothing before it is finished.
 
+mod ahead;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::settings::{LocationRules, StoreSettings};
 use crate::store::{self, ObjectWriter};
+pub use ahead::ReadOn;
 use uri::Uri;
 
 /// Ranged reads of one call on their way at a time.

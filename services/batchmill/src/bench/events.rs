@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use events::{BatchDispatched, Event, JobEnded, Submission, Topic};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,6 +14,8 @@ use model::facts::SCHEMA;
 use model::{BatchId, BatchRef, CancelFact, Counts, DataRef, JobId, Nonce, Team, Tokens, keys};
 use runtime::{Context, Outbox, Received, Room, Verdict};
 use tokio::sync::Notify;
+
+use super::process::Stretch;
 
 /// How many events are on their way to the bus at a time.
 const SENDING: usize = 256;
@@ -58,7 +59,7 @@ pub(super) async fn events(context: &Context, count: u32) -> anyhow::Result<()> 
     let all = Arc::new(Notify::new());
     let room = Relay { context: context.clone(), handled: AtomicU32::new(0), count, all: Arc::clone(&all) };
     let mut running = tokio::spawn(runtime::run_rooms(context.clone(), vec![Arc::new(room) as Arc<dyn Room>]));
-    let (began, used) = (context.clock.monotonic(), cpu());
+    let stretch = Stretch::begin(&context.clock);
     let out = &Outbox::new(context, "bench");
     let work = async {
         let sent = stream::iter(0..count)
@@ -75,33 +76,19 @@ pub(super) async fn events(context: &Context, count: u32) -> anyhow::Result<()> 
     // The last commits are a part of it.
     context.shutdown.cancel();
     running.await??;
-    report(
-        context,
-        count,
-        context.clock.monotonic().saturating_sub(began),
-        cpu().zip(used).map(|(now, before)| now - before),
-    )
+    report(context, count, stretch)
 }
 
-fn report(context: &Context, count: u32, took: Duration, cpu: Option<f64>) -> anyhow::Result<()> {
+fn report(context: &Context, count: u32, stretch: Stretch) -> anyhow::Result<()> {
+    let (seconds, cpu) = (stretch.seconds(&context.clock), stretch.cpu_seconds());
     let bus = if context.common.kafka.brokers.trim().is_empty() { "memory" } else { "kafka" };
-    let (seconds, count) = (took.as_secs_f64(), f64::from(count));
+    let count = f64::from(count);
     let figures = serde_json::json!({
         "bus": bus, "events": count, "seconds": seconds, "events_per_second": count / seconds,
         "cpu_microseconds_per_event": cpu.map(|cpu| cpu * 1e6 / count),
     });
     println!("{}", serde_json::to_string(&figures)?);
     Ok(())
-}
-
-/// Seconds of processor time so far, as Linux counts them: user and system time in hundredths (proc(5), `/proc/[pid]/stat`,
-/// fields 14 and 15). None elsewhere.
-fn cpu() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the command's name in brackets, and may have spaces.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
-    Some((ticks(14)? + ticks(15)?) / 100.0)
 }
 
 fn job(number: u32) -> anyhow::Result<JobId> {

@@ -1,4 +1,5 @@
-//! One stage on local files, for benchmarks: `bench split|encode|ingest|merge`; and `bench events`, the loop by itself.
+//! One stage on local files, for benchmarks: `bench split|encode|ingest|merge`; and parts by themselves: `bench events` the
+//! loop, `bench store` the object store, `bench scale` a whole job of any size.
 //!
 //! Nothing is done here that a service does otherwise. The stage's room runs as in a service, over the memory bus, a store in a
 //! local folder and the events that the reconciler makes of the facts; only the provider is another: [`provider::Folder`]
@@ -9,9 +10,13 @@
 //! store as it is behind the stage. The next stage links what it needs of that into its own folder, so a stage can be run
 //! again and again on the same files.
 
+mod command;
 mod events;
 mod folder;
+mod process;
 mod provider;
+mod scale;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,12 +30,15 @@ use providers::{Provider, Providers};
 use runtime::{Context, Reconcile, Room};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{BenchArgs, BenchCommand, ConfigArgs};
+use crate::cli::ConfigArgs;
 use crate::operate::load_settings;
 use crate::spec::local_uri;
 use crate::tracker::{Status, Tracker};
+pub(crate) use command::BenchCommand;
+use command::{BenchArgs, StoreCommand};
 use folder::Stage;
 use provider::Folder;
+use scale::Scale;
 
 /// The job that is run unless another is given: `tests/compare` asks its peers for the same.
 const JOB: &str = include_str!("job.json");
@@ -53,9 +61,23 @@ pub(crate) async fn bench(command: BenchCommand) -> anyhow::Result<ExitCode> {
             let over = [("store.uri", "memory://".to_owned()), ("kafka.brokers", String::new())];
             events::events(&built(&over, &args)?, count).await?;
         }
+        BenchCommand::Store { command } => in_store(command).await?,
+        BenchCommand::Scale { folder, rows, batch_rows, args } => {
+            let scale = Scale { folder: &std::path::absolute(&folder)?, rows, batch_rows };
+            scale.make_folder()?;
+            scale.run(&built(&scale.settings()?, &args)?).await?;
+        }
         BenchCommand::Merge { batches, results, out, args } => merge(&batches, &results, &out, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn in_store(command: StoreCommand) -> anyhow::Result<()> {
+    match command {
+        StoreCommand::Put { file, key, args } => store::put(&built(&[], &args)?, &file, &key).await,
+        StoreCommand::Get { bytes, blake3, key, args } => store::get(&built(&[], &args)?, &key, bytes, &blake3).await,
+        StoreCommand::Read { uri, args } => store::read(&built(&[], &args)?, &uri).await,
+    }
 }
 
 /// The folder of the batches: as it was said, else the one called `b` beside the stage's own.

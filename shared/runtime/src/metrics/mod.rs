@@ -25,7 +25,7 @@ pub use calls::ProviderCalls;
 pub use labels::{Bounded, Labels, OTHER};
 pub(crate) use of_bus::{BusMetrics, BusOperation};
 pub(crate) use of_loop::{At, LoopMetrics, Outcome};
-pub(crate) use of_store::StoreMetrics;
+pub(crate) use of_store::{Request, StoreMetrics};
 
 /// Bounds for work of a stage, in seconds: from a look at a fact to a merge of millions of rows.
 pub const STAGE_SECONDS: &[f64] =

@@ -22,6 +22,7 @@ use tracing::Instrument;
 
 use super::{Error, Passing, Result, Store};
 use crate::cpu::{has_many_threads, run_blocking_section};
+use crate::metrics::Request;
 use crate::scratch::{Scratch, ScratchFile};
 
 /// Parts of an object that are on their way, or wait to be hashed, at a time.
@@ -84,6 +85,9 @@ impl Store {
 
     async fn fetch(&self, data: &DataRef, scratch: &Scratch) -> Result<ScratchFile> {
         let path = self.path(&data.key)?;
+        // In a folder no part is asked for, but what it would be elsewhere is the better figure.
+        self.count_requests(Request::Get, data.bytes.div_ceil(self.part_bytes as u64).max(1));
+        self.count_read(data.bytes);
         if let Some(folder) = &self.folder {
             return run_blocking_section(|| in_place(folder, &path, data)).map(|file| scratch.lend(file));
         }

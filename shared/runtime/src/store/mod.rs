@@ -36,7 +36,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::de::DeserializeOwned;
 
-use crate::metrics::StoreMetrics;
+use crate::metrics::{Request, StoreMetrics};
 use crate::settings::StoreSettings;
 
 pub(crate) use error::said;
@@ -137,6 +137,24 @@ impl Store {
         }
     }
 
+    fn count_requests(&self, request: Request, count: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record_requests(request, count);
+        }
+    }
+
+    fn count_read(&self, bytes: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record_read(bytes);
+        }
+    }
+
+    fn count_written(&self, bytes: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record_written(bytes);
+        }
+    }
+
     /// The result, counted if it is an error.
     fn counted<T>(&self, operation: &str, result: Result<T>) -> Result<T> {
         if let (Some(metrics), Err(error)) = (&self.metrics, &result) {
@@ -162,6 +180,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] if the store can't say.
     pub async fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
+        self.count_requests(Request::Get, 1);
         let read = async {
             self.inner
                 .get(&self.path(key)?)
@@ -172,7 +191,10 @@ impl Store {
                 .map_err(Error::reading(key))
         };
         match read.await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                self.count_read(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
             Err(Error::Missing { .. }) => Ok(None),
             Err(error) => self.counted("get", Err(error)),
         }
@@ -186,7 +208,9 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        self.count_requests(Request::Get, 1);
         let read = self.inner.get_range(&self.path(key)?, range).await.map_err(Error::reading(key));
+        self.count_read(read.as_ref().map_or(0, |bytes| bytes.len() as u64));
         self.counted("get_range", read)
     }
 
@@ -209,6 +233,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] if the store can't say.
     pub async fn exists(&self, key: &str) -> Result<bool> {
+        self.count_requests(Request::Head, 1);
         match self.inner.head(&self.path(key)?).await.map_err(Error::reading(key)) {
             Ok(_) => Ok(true),
             Err(Error::Missing { .. }) => Ok(false),
@@ -226,6 +251,7 @@ impl Store {
         let path = self.path(folder)?;
         let found = self.inner.list(Some(&path)).try_collect().await.map_err(Error::reading(prefix));
         let found: Vec<object_store::ObjectMeta> = self.counted("list", found)?;
+        self.count_requests(Request::List, pages(found.len()));
         let mut listed: Vec<Listed> = found.into_iter().filter_map(|meta| self.listed(&meta)).collect();
         listed.retain(|object| object.key.starts_with(prefix));
         listed.sort_by(|a, b| a.key.cmp(&b.key));
@@ -240,6 +266,7 @@ impl Store {
         let path = self.path(folder.trim_end_matches('/'))?;
         let listed = self.inner.list_with_delimiter(Some(&path)).await.map_err(Error::reading(folder));
         let listed = self.counted("list", listed)?;
+        self.count_requests(Request::List, pages(listed.common_prefixes.len() + listed.objects.len()));
         let mut names: Vec<String> =
             listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort();
@@ -258,6 +285,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]; then it may or may not be gone.
     pub async fn delete(&self, key: &str) -> Result<()> {
+        self.count_requests(Request::Delete, 1);
         match self.inner.delete(&self.path(key)?).await.map_err(Error::reading(key)) {
             Ok(()) | Err(Error::Missing { .. }) => Ok(()),
             Err(error) => self.counted("delete", Err(error)),
@@ -270,4 +298,9 @@ impl Store {
         ObjectWriter::to_store(Arc::clone(&self.inner), self.path(key), key, self.part_bytes)
             .counted_by(self.metrics.clone())
     }
+}
+
+/// The pages of a listing of so many keys: S3 gives a thousand on each.
+fn pages(keys: usize) -> u64 {
+    (keys as u64).div_ceil(1_000).max(1)
 }

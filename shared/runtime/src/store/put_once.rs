@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, Result, Store};
+use crate::metrics::Request;
 
 /// The first wait after a try that left nothing there.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -80,8 +81,10 @@ impl Store {
             let mode = if overwrite { PutMode::Overwrite } else { PutMode::Create };
             let options = PutOptions { mode, ..PutOptions::default() };
             faults::crash_point!(PutOncePutting);
+            self.count_requests(Request::Put, 1);
             let Err(put_error) = self.inner.put_opts(&path, PutPayload::from(body.clone()), options).await else {
                 faults::crash_point!(PutOncePut);
+                self.count_written(body.len() as u64);
                 return Ok(PutOnce::Won);
             };
             let reason = match self.get_json::<T>(key).await {

@@ -22,7 +22,7 @@ use tracing::Instrument;
 use super::to_file::FileTarget;
 use super::{Error, Result};
 use crate::cpu::run_blocking_section;
-use crate::metrics::StoreMetrics;
+use crate::metrics::{Request, StoreMetrics};
 
 /// The size of a part unless the settings say otherwise: 8 MiB.
 pub(crate) const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -172,7 +172,15 @@ impl ObjectWriter {
         part.into_iter().collect()
     }
 
+    fn count_puts(&self, count: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record_requests(Request::Put, count);
+        }
+    }
+
     async fn send(&mut self, part: PutPayload) -> Result<()> {
+        // An upload in parts begins with a request of its own.
+        self.count_puts(if matches!(self.target, Target::Store(..)) { 2 } else { 1 });
         match &mut self.target {
             Target::Invalid(error) => Err(error.clone()),
             // A file takes all that waits.
@@ -194,12 +202,18 @@ impl ObjectWriter {
     /// [`Error::Unavailable`]: it may or may not be there.
     pub async fn finish(self) -> Result<Written> {
         let metrics = self.metrics.clone();
-        counted(metrics.as_ref(), self.try_finish().await)
+        let finished = self.try_finish().await;
+        if let (Some(metrics), Ok(written)) = (&metrics, &finished) {
+            metrics.record_written(written.bytes);
+        }
+        counted(metrics.as_ref(), finished)
     }
 
     async fn try_finish(mut self) -> Result<Written> {
         let last: Vec<Bytes> = self.waiting.drain(..).collect();
         let mut hasher = std::mem::take(&mut self.hasher);
+        // The last part and the end, or all of a small object.
+        self.count_puts(if matches!(self.target, Target::Parts(_)) { 1 + u64::from(!last.is_empty()) } else { 1 });
         match &mut self.target {
             Target::Invalid(error) => return Err(error.clone()),
             Target::Store(inner, path) => {
