@@ -100,7 +100,7 @@ async fn a_malformed_row_that_failed_alone_comes_back_as_it_was() {
 }
 
 /// A Parquet file with a column of text, one of numbers and one of lists.
-fn parquet(rows: usize) -> Vec<u8> {
+pub(crate) fn parquet(rows: usize) -> Vec<u8> {
     let title = StringArray::from_iter((0..rows).map(|row| match row % 5 {
         0 => None,
         3 => Some(format!("bad {row}")),

@@ -4,7 +4,7 @@
 //! - `documents`: what the documents and the error pages promise about the code.
 //! - `metrics`: that counters say what the facts say, the names' conventions, and docs/METRICS.md.
 //! - `pipeline`: whole jobs through the four rooms over memory, with a scripted provider.
-//! - `crash`: the same with a death at every write.
+//! - `crash`: the same with a death at every write. `damage`: data that is not what its fact names ends no job.
 //! - `cost`: what a job costs, summed from its rows, over all attempts that were paid, by a frozen price.
 //! - `caps`: batches of an account and of a model at a time, counted from the facts while jobs run.
 //! - `cleanup`: what is removed after a job's end, and what never is.
@@ -19,6 +19,7 @@ mod caps;
 mod cleanup;
 mod cost;
 mod crash;
+mod damage;
 mod dead_letters;
 mod documents;
 mod endings;

@@ -88,6 +88,17 @@ impl Mill {
         Store::new(Arc::clone(&self.objects) as _, "")
     }
 
+    /// What a process has that works on another store, with this world's clock and its callers' files.
+    ///
+    /// # Errors
+    /// When the temporary folder can't be used.
+    pub fn context_on(&self, store: Store) -> anyhow::Result<Context> {
+        let mut context = Context::in_memory(3, self.settings.clone())?.with_store(store);
+        context.clock = self.clock.clone();
+        context.locations = self.first.locations.clone();
+        Ok(context)
+    }
+
     /// Puts a caller's file.
     ///
     /// # Errors

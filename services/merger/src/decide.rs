@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::facts::ResultFact;
-use model::{BatchId, BatchRef, Counts, JobId, RowStatus, Tokens};
+use model::{BatchId, BatchRef, Counts, JobId, RowStatus, Team, Tokens};
 
 /// Which batches of a job are covered, as far as events said. A hint that may be thrown away at any time: before a merge
 /// the facts are asked. It goes stale by itself, since a partition that went to another process and came back brings
@@ -16,18 +16,32 @@ pub struct Covered {
 
 #[derive(Debug)]
 struct Noted {
+    team: Team,
     batches: BTreeSet<u32>,
-    /// When the facts were listed last, on the process's monotonic clock.
-    listed: Duration,
+    /// The batches of the plan.
+    planned: usize,
+    /// Until when it is not looked again, on the process's monotonic clock.
+    fresh_until: Duration,
 }
 
-/// After this long the facts are listed again.
+/// After this long the facts are looked at again.
 const FRESH: Duration = Duration::from_secs(60);
+/// A look takes at most this part of the time: one over hundreds of thousands of batches takes minutes.
+const SHARE: u32 = 20;
 
 impl Covered {
-    /// Starts from what a list of the facts said at `now`.
-    pub fn list(&mut self, job: &JobId, batches: impl IntoIterator<Item = u32>, now: Duration) {
-        self.jobs.insert(job.clone(), Noted { batches: batches.into_iter().collect(), listed: now });
+    /// Starts from what a look at the facts said: it went on from `began` to `now`, and found these of so many planned batches
+    /// covered. One too many only means that they are looked at again sooner.
+    pub fn list(
+        &mut self,
+        (job, team): (&JobId, &Team),
+        batches: impl IntoIterator<Item = u32>,
+        planned: usize,
+        (began, now): (Duration, Duration),
+    ) {
+        let fresh_until = now + FRESH.max(now.saturating_sub(began) * SHARE);
+        let noted = Noted { team: team.clone(), batches: batches.into_iter().collect(), planned, fresh_until };
+        self.jobs.insert(job.clone(), noted);
     }
 
     /// Notes one more batch of a job that was listed.
@@ -37,12 +51,11 @@ impl Covered {
         }
     }
 
-    /// Whether so many batches are surely not all covered yet: the job was listed lately, and some were not noted since.
+    /// The team of a job whose batches are surely not all covered yet: it was looked at lately, and some were not noted since.
     #[must_use]
-    pub fn lacks_some(&self, job: &JobId, batches: usize, now: Duration) -> bool {
-        self.jobs
-            .get(job)
-            .is_some_and(|noted| noted.batches.len() < batches && now.saturating_sub(noted.listed) < FRESH)
+    pub fn lacks_some(&self, job: &JobId, now: Duration) -> Option<&Team> {
+        let noted = self.jobs.get(job)?;
+        (noted.batches.len() < noted.planned && now < noted.fresh_until).then_some(&noted.team)
     }
 
     /// Forgets a job.
@@ -183,30 +196,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_events_said_saves_a_list_only_while_it_is_fresh() {
-        let (job, mut covered): (JobId, Covered) = ("j".parse().unwrap(), Covered::default());
-        let at = Duration::from_secs;
-        assert!(!covered.lacks_some(&job, 3, at(0)), "a job that was never listed is listed");
-        covered.note(&job, 1);
-        assert!(!covered.lacks_some(&job, 3, at(0)), "an event alone is not enough");
-        covered.list(&job, [1], at(0));
-        covered.note(&job, 2);
-        assert!(covered.lacks_some(&job, 3, at(1)));
-        assert!(!covered.lacks_some(&job, 3, at(61)), "what another process did meanwhile is unknown");
-        covered.note(&job, 3);
-        assert!(!covered.lacks_some(&job, 3, at(1)));
+    fn names() -> (JobId, Team) {
+        ("j".parse().unwrap(), Team::shared())
     }
 
     #[test]
-    fn after_a_change_of_owners_the_facts_are_listed_again() {
-        let (job, mut covered): (JobId, Covered) = ("j".parse().unwrap(), Covered::default());
-        covered.list(&job, [1], Duration::ZERO);
-        assert!(covered.lacks_some(&job, 3, Duration::ZERO));
+    fn what_events_said_saves_a_look_only_while_it_is_fresh() {
+        let ((job, team), mut covered) = (names(), Covered::default());
+        let at = Duration::from_secs;
+        assert_eq!(covered.lacks_some(&job, at(0)), None, "a job that was never looked at is looked at");
+        covered.note(&job, 1);
+        assert_eq!(covered.lacks_some(&job, at(0)), None, "an event alone is not enough");
+        covered.list((&job, &team), [1], 3, (at(0), at(0)));
+        covered.note(&job, 2);
+        assert_eq!(covered.lacks_some(&job, at(1)), Some(&team));
+        assert_eq!(covered.lacks_some(&job, at(61)), None, "what another process did meanwhile is unknown");
+        covered.note(&job, 3);
+        assert_eq!(covered.lacks_some(&job, at(1)), None);
+    }
+
+    #[test]
+    fn a_look_that_takes_long_is_not_made_often() {
+        let ((job, team), mut covered) = (names(), Covered::default());
+        let at = Duration::from_secs;
+        covered.list((&job, &team), [1], 3, (at(100), at(400)));
+        assert_eq!(covered.lacks_some(&job, at(6_399)), Some(&team));
+        assert_eq!(covered.lacks_some(&job, at(6_400)), None);
+    }
+
+    #[test]
+    fn after_a_change_of_owners_the_facts_are_looked_at_again() {
+        let ((job, team), mut covered) = (names(), Covered::default());
+        covered.list((&job, &team), [1], 3, (Duration::ZERO, Duration::ZERO));
+        assert!(covered.lacks_some(&job, Duration::ZERO).is_some());
         // Another merger had batch 2; batch 3 is the last.
         covered.forget_all();
         covered.note(&job, 3);
-        assert!(!covered.lacks_some(&job, 3, Duration::ZERO));
+        assert_eq!(covered.lacks_some(&job, Duration::ZERO), None);
     }
 
     fn fact(number: u32, counts: Counts) -> ResultFact {

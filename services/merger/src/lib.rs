@@ -6,7 +6,7 @@
 //! it may read the output.
 //!
 //! It holds no event while it waits: one for a plan that is not covered yet is done at once, since the last fact sees all
-//! others.
+//! others. While batches are missing, an event costs no read: which are covered is noted, and looked up only now and then.
 //!
 //! - [`decide`]: whether a plan is covered, which attempt speaks for a row. Pure.
 //! - `merge`: batch after batch; `groups`: a row group's way into the output; `failed`: the failed rows beside it;
@@ -21,16 +21,17 @@ pub mod metrics;
 mod source;
 mod zip;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use events::{Event, JobEnded, Topic};
+use futures::{StreamExt, TryStreamExt, stream};
 use model::facts::SCHEMA;
 use model::price::JobCost;
 use model::{
-    BatchId, BatchRef, Counts, EndFact, JobFact, JobId, OutputRef, PlanFact, PlanOutcome, Refusal, ResultFact, Tokens,
-    keys,
+    BatchId, Counts, EndFact, JobFact, JobId, OutputRef, PlanFact, PlanOutcome, Refusal, ResultFact, Tokens, keys,
 };
 use runtime::{Context, Outbox, PutOnce, Reason, Received, Room, Verdict};
 use tables::batch::Codec;
@@ -38,6 +39,9 @@ use tables::batch::Codec;
 pub use config::Config;
 use decide::Covered;
 use metrics::Metrics;
+
+/// Result facts that are read at a time.
+const PARALLEL_READS: usize = 16;
 
 /// The room.
 pub struct Merger {
@@ -80,9 +84,17 @@ impl Merger {
         self.covered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the job if it can be ended.
+    /// Notes a batch as covered; whether others surely are not.
+    fn is_waiting(&self, job: &JobId, batch: u32) -> bool {
+        let mut covered = self.covered();
+        covered.note(job, batch);
+        let team = covered.lacks_some(job, self.context.clock.monotonic());
+        team.inspect(|team| runtime::trace::note_team(team)).is_some()
+    }
+
+    /// Ends the job if it can be ended. A look is dear where there are many batches, so it is not for every event.
     async fn look(&self, job: &JobId, out: &Outbox) -> anyhow::Result<Verdict> {
-        let store = &self.context.store;
+        let (store, began) = (&self.context.store, self.context.clock.monotonic());
         if let Some(end) = store.get_json::<EndFact>(&keys::end(job)).await? {
             return self.close(&end, out).await;
         }
@@ -93,10 +105,7 @@ impl Merger {
         let end = match plan.outcome {
             PlanOutcome::Refused { refusal } => End::refused(refusal),
             PlanOutcome::Planned { rows, batches, pricing, .. } => {
-                if self.covered().lacks_some(job, batches.len(), self.context.clock.monotonic()) {
-                    return Ok(Verdict::Done);
-                }
-                let results = self.results(job).await?;
+                let Some(results) = self.results(&fact, batches.len(), began).await? else { return Ok(Verdict::Done) };
                 let mut batches = batches;
                 if faults::is_broken(faults::Mutation::MergeUncovered) {
                     batches.retain(|first| decide::attempts_of(first, &results).is_some());
@@ -104,7 +113,8 @@ impl Merger {
                 let attempts: Option<Vec<_>> =
                     batches.iter().map(|first| decide::attempts_of(first, &results)).collect();
                 let Some(attempts) = attempts else {
-                    self.remember(job, &batches, &results);
+                    let covered = batches.iter().filter(|first| decide::attempts_of(first, &results).is_some());
+                    self.remember(&fact, covered.map(|first| first.id.number), batches.len(), began);
                     return Ok(Verdict::Done);
                 };
                 self.merge(&fact, (rows, pricing.as_ref()), &batches, &attempts).await?
@@ -116,23 +126,37 @@ impl Merger {
         self.close(&end, out).await
     }
 
-    /// Notes which batches are covered, so that events for the others need no list.
-    fn remember(&self, job: &JobId, batches: &[BatchRef], results: &BTreeMap<BatchId, ResultFact>) {
-        let done = batches.iter().filter(|first| decide::attempts_of(first, results).is_some());
-        self.covered().list(job, done.map(|first| first.id.number), self.context.clock.monotonic());
+    /// Notes which batches are covered, so that events for the others need no look.
+    fn remember(&self, job: &JobFact, covered: impl Iterator<Item = u32>, planned: usize, began: Duration) {
+        let now = self.context.clock.monotonic();
+        self.covered().list((&job.spec.id, &job.team), covered, planned, (began, now));
     }
 
-    /// All result facts of a job.
-    async fn results(&self, job: &JobId) -> anyhow::Result<BTreeMap<BatchId, ResultFact>> {
-        let store = &self.context.store;
-        let mut results = BTreeMap::new();
-        for listed in store.list(&keys::results_folder(job)).await? {
-            if let Some(keys::Key::Result(_, id)) = keys::parse(&listed.key) {
-                let fact = store.get_json::<ResultFact>(&listed.key).await?;
-                results.insert(id, fact.with_context(|| format!("{} was listed and is gone", listed.key))?);
-            }
+    /// All result facts of a job. None while a batch has none at all: its keys say so, and no fact is read.
+    async fn results(
+        &self,
+        job: &JobFact,
+        planned: usize,
+        began: Duration,
+    ) -> anyhow::Result<Option<BTreeMap<BatchId, ResultFact>>> {
+        let (store, id) = (&self.context.store, &job.spec.id);
+        let listed = store.list(&keys::results_folder(id)).await?;
+        let attempts = listed.iter().filter_map(|listed| match keys::parse(&listed.key) {
+            Some(keys::Key::Result(_, attempt)) => Some(attempt),
+            _ => None,
+        });
+        let attempts: Vec<BatchId> = attempts.collect();
+        let begun: BTreeSet<u32> = attempts.iter().map(|attempt| attempt.number).collect();
+        if begun.len() < planned && !faults::is_broken(faults::Mutation::MergeUncovered) {
+            self.remember(job, begun.into_iter(), planned, began);
+            return Ok(None);
         }
-        Ok(results)
+        let reads = attempts.into_iter().map(async |attempt| {
+            let key = keys::result(id, attempt);
+            let fact = store.get_json::<ResultFact>(&key).await?;
+            anyhow::Ok((attempt, fact.with_context(|| format!("{key} was listed and is gone"))?))
+        });
+        Ok(Some(stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await?))
     }
 
     async fn put_end(&self, job: &JobFact, end: End) -> anyhow::Result<EndFact> {
@@ -215,7 +239,9 @@ impl Room for Merger {
                 if !collected.last {
                     return Ok(Verdict::Done);
                 }
-                self.covered().note(&collected.job, collected.id.number);
+                if self.is_waiting(&collected.job, collected.id.number) {
+                    return Ok(Verdict::Done);
+                }
                 self.look(&collected.job, out).await
             }
             other => Ok(Verdict::Reject(Reason::unexpected(other))),

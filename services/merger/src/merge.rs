@@ -112,10 +112,7 @@ impl Merger {
             let merged = self.merge_batch(job, batch, (attempts_of, fetched, next), files).await;
             let (merged, begun) = match merged {
                 Ok(merged) => merged,
-                Err(error) => {
-                    self.look_for_damage(batch, attempts_of).await?;
-                    return Err(error);
-                }
+                Err(error) => return Err(self.explain(error, batch, attempts_of).await),
             };
             counts += &merged;
             ahead = begun;
@@ -137,16 +134,21 @@ impl Merger {
         self.context.store.fetch_ahead(vec![batch.data.clone(), only.data.clone()], &self.context.scratch)
     }
 
-    /// What is merged is checked only as it passes. So an error may come from data that is not what its fact names; if it is, that
-    /// is what to say.
-    async fn look_for_damage(&self, batch: &BatchRef, attempts: &[&ResultFact]) -> anyhow::Result<()> {
-        for data in attempts.iter().map(|attempt| &attempt.data).chain([&batch.data]) {
-            match self.context.store.fetch_verified(data, &self.context.scratch).await {
-                Err(error @ runtime::store::Error::Corrupt { .. }) => return Err(error.into()),
-                _ => {}
+    /// What to say of a batch that could not be merged. Where data is checked only as it passes, an error may come from data that
+    /// is not what its fact names; if so, that is what to say. If not, facts and data contradict one another.
+    async fn explain(&self, error: anyhow::Error, batch: &BatchRef, attempts: &[&ResultFact]) -> anyhow::Error {
+        if !error.chain().any(|cause| cause.is::<tables::Error>() || cause.is::<Contradiction>()) {
+            return error;
+        }
+        if self.context.store.checks_in_passing() {
+            for data in attempts.iter().map(|attempt| &attempt.data).chain([&batch.data]) {
+                if let Err(damage) = self.context.store.fetch_verified(data, &self.context.scratch).await {
+                    return damage.into();
+                }
             }
         }
-        Ok(())
+        self.metrics.record_mismatch();
+        error
     }
 
     /// Merges a batch; `fetched` are its data and its results, if they were fetched ahead. Those of the next are begun to be
@@ -174,20 +176,19 @@ impl Merger {
         let words = (spooled, files.price);
         let (mut zip, _spooled) = self.side_by_side(batch, first_row, (unfolded, fetched.collect()), words).await?;
         let ahead = next.and_then(|next| self.fetch_ahead(next));
-        let mut groups = Groups::open(&files.output, Data(data))?;
+        let mut groups = Groups::open(&files.output, Data::new(data))?;
         loop {
             let Files { output, failed, .. } = files;
             let merged = cpu::run_blocking_section(|| groups.next(output, failed, &mut zip));
-            let Some(encoded) = merged.inspect_err(|_| self.metrics.record_mismatch())? else { break };
+            let Some(encoded) = merged? else { break };
             for piece in encoded {
                 files.object.write(piece).await?;
             }
             files.failed.write().await?;
         }
         cpu::run_blocking_section(|| groups.finish())?;
-        let counts = cpu::run_blocking_section(|| zip.finish()).inspect_err(|_| self.metrics.record_mismatch())?;
+        let counts = cpu::run_blocking_section(|| zip.finish())?;
         if counts.rows != batch.data.rows || !agrees(&counts, attempts) {
-            self.metrics.record_mismatch();
             let what = format!("{counts:?} were merged of {} rows, against what its facts say", batch.data.rows);
             return Err(Contradiction { batch: batch.id.number, what }.into());
         }
@@ -209,7 +210,7 @@ impl Merger {
         for attempt in attempts.iter().skip(fetched.len()) {
             fetched.push(self.context.store.open_data(&attempt.data, &self.context.scratch).await?);
         }
-        let results = fetched.into_iter().map(|data| Box::new(Data(data)) as Box<dyn Source>).collect();
+        let results = fetched.into_iter().map(|data| Box::new(Data::new(data)) as Box<dyn Source>).collect();
         let (mut words_of, mut spooled) = (None, Vec::new());
         if let Some(Folded { rows, costs }) = words {
             words_of = Some(Words { rows: rows.try_clone()?, costs: costs.try_clone()? });
@@ -235,13 +236,13 @@ impl Merger {
         while left > 0 {
             let now = left.min(WORDS_AT_A_TIME);
             cpu::run_blocking_section(|| {
-                let cost = zip.words(now, &mut writer).inspect_err(|_| self.metrics.record_mismatch())?;
+                let cost = zip.words(now, &mut writer)?;
                 spool(&mut costs, &cost)?;
                 spool(&mut file, &writer.take())
             })?;
             left -= now;
         }
-        zip.finish().inspect_err(|_| self.metrics.record_mismatch())?;
+        zip.finish()?;
         spool(&mut file, &writer.finish()?)?;
         file.file().rewind()?;
         costs.file().rewind()?;

@@ -7,6 +7,7 @@
 //! It is the poller's, since it knows the providers and what it fetched from them. Any number of pollers may do it at
 //! a time: to delete what is gone is no failure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -87,7 +88,8 @@ impl Poller {
             cleaned.files += self.clean_batches(fact, facts.results.values(), dry_run).await?;
         }
         cleaned.jobs += 1;
-        for listed in listed.iter().filter(|listed| removable.contains(&listed.key.as_str())) {
+        let removable: BTreeSet<&str> = removable.into_iter().collect();
+        for listed in listed.iter().filter(|listed| removable.contains(listed.key.as_str())) {
             if !dry_run {
                 store.delete(&listed.key).await?;
             }

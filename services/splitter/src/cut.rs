@@ -90,7 +90,7 @@ struct Measured {
 
 impl Cut<'_> {
     async fn read(&mut self, mut decoder: Decoder, location: &Location, input: &PinnedInput) -> Result<u64, Ended> {
-        let (spec, mut on) = (self.spec, ReadOn::default());
+        let (spec, mut on) = (self.spec, ReadOn::new(matches!(decoder, Decoder::Csv(_))));
         loop {
             match cpu::run_blocking_section(|| decoder.step()).map_err(|e| table_stop(spec, e))? {
                 Step::Need(ranges) => {

@@ -3,6 +3,7 @@
 //! Events are hints. Should a topic be lost, or the memory bus die with its process, everything that is still to do follows
 //! from the facts (`model::next`), and is emitted again here. That it may be under way already does no harm.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::facts::JobFacts;
 use model::keys::{self, Key};
 use model::next::{Action, next_actions};
-use model::{JobId, PlanOutcome, SubmissionStep, Team};
+use model::{BatchId, JobId, PlanOutcome, SubmissionStep, Team};
 use tokio::time::MissedTickBehavior;
 
 use crate::context::{Context, Reconcile};
@@ -108,9 +109,10 @@ async fn reconcile_job(
     listed
         .extend(context.store.list(&keys::open(job)).await?.into_iter().filter(|object| object.key == keys::open(job)));
     let known = facts != JobFacts::default();
+    let newest = Newest::of(&listed);
     let mut done = Reconciled { job: job.clone(), known, emitted: Vec::new(), young: 0, corrupt: None };
     for action in next_actions(&facts) {
-        if !how.older_than.is_zero() && age(context.clock.now(), newest(&action, &listed)) < how.older_than {
+        if !how.older_than.is_zero() && age(context.clock.now(), newest.to(&action)) < how.older_than {
             done.young += 1;
             continue;
         }
@@ -127,17 +129,34 @@ fn age(now: Timestamp, newest: Option<Timestamp>) -> Duration {
     Duration::try_from(since).unwrap_or_default()
 }
 
-/// When something last happened to what the action is about: to a batch attempt, or else to the job.
-fn newest(action: &Action, listed: &[Listed]) -> Option<Timestamp> {
-    let about = |key: &Key| match (action, key) {
-        (Action::Dispatch(batch) | Action::Collect(batch, _), Key::BatchData(_, id, _) | Key::Submission(_, id, _)) => {
-            batch.id == *id
+/// When something last happened, to each batch attempt and to the job at all. Made of a listing once: a job may have as many
+/// actions as batches.
+struct Newest {
+    job: Option<Timestamp>,
+    attempts: BTreeMap<BatchId, Timestamp>,
+}
+
+impl Newest {
+    fn of(listed: &[Listed]) -> Self {
+        let (mut job, mut attempts) = (None, BTreeMap::new());
+        for object in listed {
+            let Some(key) = keys::parse(&object.key) else { continue };
+            job = job.max(Some(object.modified));
+            if let Key::BatchData(_, id, _) | Key::Submission(_, id, _) = key {
+                let newest = attempts.entry(id).or_insert(object.modified);
+                *newest = object.modified.max(*newest);
+            }
         }
-        (Action::Dispatch(_) | Action::Collect(..), _) => false,
-        _ => true,
-    };
-    let times = listed.iter().filter(|object| keys::parse(&object.key).is_some_and(|key| about(&key)));
-    times.map(|object| object.modified).max()
+        Self { job, attempts }
+    }
+
+    /// When something last happened to what the action is about: to a batch attempt, or else to the job.
+    fn to(&self, action: &Action) -> Option<Timestamp> {
+        match action {
+            Action::Dispatch(batch) | Action::Collect(batch, _) => self.attempts.get(&batch.id).copied(),
+            _ => self.job,
+        }
+    }
 }
 
 async fn emit(context: &Context, out: &Outbox, job: &JobId, facts: &JobFacts, action: Action) -> anyhow::Result<()> {

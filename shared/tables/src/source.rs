@@ -139,6 +139,9 @@ impl Groups {
             return Ok(None);
         }
         let number = std::mem::replace(&mut self.next, usize::MAX);
+        if self.metadata().row_group(number).num_rows() == 0 {
+            return Err(Error::data(format!("row group {number} has no rows")));
+        }
         let ranges = self.metadata().row_group(number).columns().iter().map(ColumnChunkMetaData::byte_range);
         let (start, end) =
             ranges.fold((u64::MAX, 0), |all, (start, length)| (all.0.min(start), all.1.max(start + length)));
@@ -151,6 +154,20 @@ impl Groups {
     /// The next rows of the row group at hand, or the first of the next, at most [`ROWS_AT_A_TIME`]; those columns only that
     /// stand at the places in `roots`.
     pub(crate) fn next_rows(&mut self, roots: Option<&[usize]>) -> Result<Option<RecordBatch>, Error> {
+        let rows = self.advance(roots);
+        if rows.is_err() {
+            self.stop();
+        }
+        rows
+    }
+
+    /// Nothing comes behind an error.
+    pub(crate) fn stop(&mut self) {
+        self.next = usize::MAX;
+        self.begun = None;
+    }
+
+    fn advance(&mut self, roots: Option<&[usize]>) -> Result<Option<RecordBatch>, Error> {
         let Begun { mut rows, left } = match self.begun.take() {
             Some(begun) => begun,
             None => match self.next()? {
@@ -158,12 +175,9 @@ impl Groups {
                 None => return Ok(None),
             },
         };
-        // Nothing comes behind an error.
-        let next = std::mem::replace(&mut self.next, usize::MAX);
         let batch = guarded(|| Ok(rows.next().transpose()?))?;
         let batch = batch.ok_or_else(|| Error::data(format!("a row group ends {left} rows too early")))?;
         let left = left.checked_sub(batch.num_rows()).ok_or_else(|| Error::data("a row group has too many rows"))?;
-        self.next = next;
         self.begun = (left > 0).then_some(Begun { rows, left });
         Ok(Some(batch))
     }

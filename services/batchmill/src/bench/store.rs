@@ -51,7 +51,7 @@ pub(super) async fn read(context: &Context, uri: &str) -> anyhow::Result<()> {
     let location = context.locations.resolve(uri, &Team::shared())?;
     let stretch = Stretch::begin(&context.clock);
     let pinned = location.head().await?.with_context(|| format!("{uri}: there is nothing"))?;
-    let (mut checksum, mut on) = (Checksummer::default(), ReadOn::default());
+    let (mut checksum, mut on) = (Checksummer::default(), ReadOn::new(true));
     let mut at = 0;
     while at < pinned.bytes {
         let end = (at + READ_BYTES).min(pinned.bytes);

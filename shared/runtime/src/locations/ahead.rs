@@ -1,10 +1,11 @@
 //! Reading on: a pinned file from its begin to its end, with the next ranges on their way while one is worked on.
 //!
 //! **Promise.** What is handed out is what [`Location::read`] would have given for the same ranges, in the same order. Memory is at
-//! most [`AHEAD`] ranges beyond the one that was asked for.
+//! most [`AHEAD`] ranges of at most [`LONGEST`] bytes beyond the one that was asked for.
 //!
 //! Who asks for one range after the other, each where the last ended, gets those that follow ahead of the question. On an object
-//! store each range costs a wait for its first byte, which is longer than what is done with a range of some megabytes. A file of
+//! store each range costs a wait for its first byte, which is longer than what is done with a range of some megabytes. Only a
+//! stream of bytes is read so: the row groups of a Parquet file have each their own length, so none can be foreseen. A file of
 //! this machine is in memory before anybody asks, and on a runtime of one thread nothing is begun ahead, so that a simulation
 //! stays deterministic.
 
@@ -20,13 +21,16 @@ use crate::cpu::has_many_threads;
 
 /// Ranges that are on their way, or have come and wait, beyond the one that is worked on.
 const AHEAD: usize = 3;
+/// A longer range is asked for alone.
+const LONGEST: u64 = 8 << 20;
 
 /// A range on its way. Dropped, it stops.
 type OnItsWay = (Range<u64>, AbortOnDropHandle<Result<Vec<Bytes>, ReadError>>);
 
 /// Reads a pinned file on. Each question says which version it expects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadOn {
+    is_stream: bool,
     /// In the order of the file.
     ahead: VecDeque<OnItsWay>,
     /// The version of what is on its way.
@@ -34,6 +38,12 @@ pub struct ReadOn {
 }
 
 impl ReadOn {
+    /// Begins; whether the file is a stream of bytes, which is read in ranges of one length.
+    #[must_use]
+    pub fn new(is_stream: bool) -> Self {
+        Self { is_stream, ahead: VecDeque::new(), etag: String::new() }
+    }
+
     /// Parts of the pinned version, in the order of the ranges.
     ///
     /// # Errors
@@ -44,10 +54,16 @@ impl ReadOn {
         ranges: &[Range<u64>],
         pinned: &Pinned,
     ) -> Result<Vec<Bytes>, ReadError> {
-        let [range] = ranges else { return location.read(ranges, &pinned.etag).await };
-        if matches!(location.place, Place::File(_)) || range.is_empty() || !has_many_threads() {
+        let alone = match ranges {
+            [range] if self.is_stream && has_many_threads() && !matches!(location.place, Place::File(_)) => {
+                (1..=LONGEST).contains(&(range.end - range.start)).then_some(range)
+            }
+            _ => None,
+        };
+        let Some(range) = alone else {
+            self.ahead.clear();
             return location.read(ranges, &pinned.etag).await;
-        }
+        };
         let asked_for = self.take(range, &pinned.etag);
         let asked_for = asked_for.unwrap_or_else(|| begin(location, range.clone(), &pinned.etag));
         self.go_on(location, range, pinned);
@@ -111,7 +127,7 @@ mod tests {
     async fn ranges_come_as_they_are_asked_for_whether_they_were_foreseen_or_not() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let (location, pinned) = object(&store).await;
-        let mut on = ReadOn::default();
+        let mut on = ReadOn::new(true);
         for range in [0..30, 30..60, 60..90, 90..100, 20..50, 50..80, 50..60, 60..100] {
             let got = on.read(&location, std::slice::from_ref(&range), &pinned).await.unwrap();
             let due: Vec<u8> = (range.start as u8..range.end as u8).collect();
@@ -126,7 +142,7 @@ mod tests {
     async fn the_next_ranges_are_on_their_way_and_of_the_version_that_was_pinned() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let (location, pinned) = object(&store).await;
-        let mut on = ReadOn::default();
+        let mut on = ReadOn::new(true);
         on.read(&location, std::slice::from_ref(&(0..20)), &pinned).await.unwrap();
         let foreseen: Vec<Range<u64>> = on.ahead.iter().map(|(range, _)| range.clone()).collect();
         assert_eq!(foreseen, [20..40, 40..60, 60..80]);
@@ -140,7 +156,7 @@ mod tests {
     async fn on_one_thread_nothing_is_begun_ahead() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let (location, pinned) = object(&store).await;
-        let mut on = ReadOn::default();
+        let mut on = ReadOn::new(true);
         on.read(&location, std::slice::from_ref(&(0..20)), &pinned).await.unwrap();
         assert!(on.ahead.is_empty());
     }

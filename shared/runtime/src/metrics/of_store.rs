@@ -138,6 +138,7 @@ mod tests {
         let all = OPERATIONS.iter().flat_map(|operation| KINDS.iter().map(move |kind| (*operation, *kind)));
         assert_eq!(all.map(|(operation, kind)| counted(operation, kind)).sum::<u64>(), 3);
     }
+
     #[tokio::test]
     async fn requests_are_counted_as_a_bill_has_them() {
         let metrics = StoreMetrics::new(&Registry::new()).unwrap();

@@ -1,14 +1,14 @@
 //! Fetching a data object and checking it against its fact.
 //!
-//! **Promise.** What is handed out is, byte for byte, what the fact names; all of it was read and hashed before.
+//! **Promise.** What is handed out is, byte for byte, what the fact names; all of it was read and hashed before, or is hashed as
+//! it passes ([`Store::open_data`]) and must not be shown before that was checked.
 //!
-//! An object of a store in a folder of this machine is a file already: it is read through and used where it lies. Who reads all
-//! of it once, in order, can have it checked meanwhile ([`Store::open_data`]). Data objects are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open.
-//! Any other object is copied to scratch disk. A large one comes in parts, some of them on their way at a time, and is
+//! An object of a store in a folder of this machine is a file already: it is read through and used where it lies. Data objects
+//! are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open. Any other object is copied to scratch disk. A large one comes in parts, some of them on their way at a time, and is
 //! hashed in order as they come: memory is at most [`AHEAD`] parts.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -27,8 +27,6 @@ use crate::scratch::{Scratch, ScratchFile};
 
 /// Parts of an object that are on their way, or wait to be hashed, at a time.
 const AHEAD: usize = 4;
-/// A file is read in pieces of this size.
-const READ_BYTES: usize = 256 * 1024;
 
 /// Data objects that are fetched while something else is done. Dropped, it stops.
 #[derive(Debug)]
@@ -61,8 +59,15 @@ impl Store {
         let Some(folder) = &self.folder else {
             return self.fetch_verified(data, scratch).await.map(Passing::checked);
         };
-        let opened = self.path(&data.key).and_then(|path| open_in_place(folder, &path, data));
-        self.counted("fetch", opened.and_then(|file| Passing::unchecked(scratch.lend(file), data)))
+        self.count_fetch(data);
+        let opened = self.path(&data.key).and_then(|path| open_in_place(folder, &path, data, scratch));
+        self.counted("fetch", opened)
+    }
+
+    /// Whether [`Store::open_data`] gives what is still to be checked.
+    #[must_use]
+    pub fn checks_in_passing(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Begins to fetch data objects that are needed soon. Nothing is begun for objects that need no fetching, nor on a runtime
@@ -85,11 +90,13 @@ impl Store {
 
     async fn fetch(&self, data: &DataRef, scratch: &Scratch) -> Result<ScratchFile> {
         let path = self.path(&data.key)?;
-        // In a folder no part is asked for, but what it would be elsewhere is the better figure.
-        self.count_requests(Request::Get, data.bytes.div_ceil(self.part_bytes as u64).max(1));
-        self.count_read(data.bytes);
+        self.count_fetch(data);
         if let Some(folder) = &self.folder {
-            return run_blocking_section(|| in_place(folder, &path, data)).map(|file| scratch.lend(file));
+            return run_blocking_section(|| {
+                let file = open_in_place(folder, &path, data, scratch)?.check()?;
+                file.file().rewind().map_err(|error| unreadable(data, &error))?;
+                Ok(file)
+            });
         }
         let failed = |error: std::io::Error| Error::Scratch { key: data.key.clone(), reason: error.to_string() };
         let room = scratch.reserve(data.bytes).map_err(failed)?;
@@ -108,6 +115,12 @@ impl Store {
         copy.check()?;
         file.file().rewind().map_err(failed)?;
         Ok(file)
+    }
+
+    /// In a folder no part is asked for, but what it would be elsewhere is the better figure.
+    fn count_fetch(&self, data: &DataRef) {
+        self.count_requests(Request::Get, data.bytes.div_ceil(self.part_bytes as u64).max(1));
+        self.count_read(data.bytes);
     }
 
     /// Reads the parts of a large object side by side, and takes them in their order. Each answer tells the size of the
@@ -157,29 +170,10 @@ impl Copy<'_> {
 }
 
 /// Opens the file of an object.
-fn open_in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef) -> Result<File> {
+fn open_in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef, scratch: &Scratch) -> Result<Passing> {
     let path = folder.path_to_filesystem(path).map_err(Error::reading(&data.key))?;
-    File::open(path).map_err(|error| unreadable(data, &error))
-}
-
-/// Opens the file of an object, and reads it through.
-fn in_place(folder: &LocalFileSystem, path: &Key, data: &DataRef) -> Result<File> {
-    let unavailable = |error: std::io::Error| unreadable(data, &error);
-    let mut file = open_in_place(folder, path, data)?;
-    check_size(data, file.metadata().map_err(unavailable)?.len())?;
-    let (mut hasher, mut bytes, mut buffer) = (Checksummer::like(&data.checksum), 0, vec![0; READ_BYTES]);
-    loop {
-        match file.read(&mut buffer).map_err(unavailable)? {
-            0 => break,
-            read => {
-                hasher.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
-    check_content(data, bytes, hasher)?;
-    file.rewind().map_err(unavailable)?;
-    Ok(file)
+    let file = File::open(path).map_err(|error| unreadable(data, &error))?;
+    Passing::unchecked(scratch.lend(file), data)
 }
 
 /// The error of a file in the store's folder.

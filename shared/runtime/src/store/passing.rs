@@ -1,8 +1,9 @@
 //! A data object that is read once, from front to back, and checked on its way.
 //!
-//! **Promise.** [`Passing::check`] says whether what was handed out was, byte for byte, what the fact names. Until then nobody
-//! vouches for it: whoever makes something of it must not show it before. In return each byte is read once, and hashed while
-//! the processor's caches still have it.
+//! **Promise.** [`Passing::check`] says whether what passed was, byte for byte, what the fact names. Until then nobody vouches
+//! for it: whoever makes something of it must not show it before. In return each byte is read from front to back once, and hashed
+//! while the processor's caches still have it. Only the end, where a footer tells what is where, is looked at beforehand too: a look
+//! is not hashed, and the same bytes are when they pass.
 //!
 //! An object that had to be copied to scratch disk was checked when it came, and is not hashed again.
 
@@ -88,15 +89,17 @@ impl Passing {
         Ok(bytes)
     }
 
-    /// Lets the rest pass, and says whether all of it was what the fact names.
+    /// Lets the rest pass, and says whether all of it was what the fact names: then here is the file.
     ///
     /// # Errors
     /// [`super::Error::Corrupt`] if it was not; [`super::Error::Unavailable`] if it can't be read.
-    pub fn check(&mut self) -> Result<()> {
-        let Some(mut unchecked) = self.unchecked.take() else { return Ok(()) };
-        let passed = self.bytes().and_then(|bytes| unchecked.pass_to(self.file.file(), bytes));
+    pub fn check(self) -> Result<ScratchFile> {
+        let Some(mut unchecked) = self.unchecked else { return Ok(self.file) };
+        let end = self.file.file().metadata().map(|metadata| metadata.len());
+        let passed = end.and_then(|end| unchecked.pass_to(self.file.file(), end));
         passed.map_err(|error| unreadable(&unchecked.data, &error))?;
-        check_content(&unchecked.data, unchecked.passed, unchecked.hasher)
+        check_content(&unchecked.data, unchecked.passed, unchecked.hasher)?;
+        Ok(self.file)
     }
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn group_reader(
     rows: usize,
 ) -> Result<ParquetRecordBatchReader, Error> {
     let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
-    guarded(|| rows_reader(file, &footer.arrow, group, roots, (None, rows)))
+    Ok(guarded(|| rows_reader(file, &footer.arrow, group, roots, (None, rows)))?)
 }
 
 /// The same, of some rows only: a selection and how many they are.

@@ -55,6 +55,6 @@ impl Iterator for RecordReader {
     /// The next records; nothing comes after an error.
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.0.next_rows(Some(&[OWN_COLUMNS])).transpose()?;
-        Some(batch.and_then(|batch| column(&batch, 0, "record")))
+        Some(batch.and_then(|batch| column(&batch, 0, "record")).inspect_err(|_| self.0.stop()))
     }
 }

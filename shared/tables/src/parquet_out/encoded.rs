@@ -38,7 +38,7 @@ impl Encoder {
     pub(super) fn finish(mut self) -> Result<Vec<(ColumnChunkMetaData, Bytes)>, Error> {
         let metadata = guarded(|| self.writer.finish())?;
         let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
-        let group = metadata.row_groups().first().ok_or_else(|| Error::data("a row group has no rows"))?;
+        let [group] = metadata.row_groups() else { return Err(Error::data("the added columns are not one row group")) };
         let chunks = group.columns().iter().map(|chunk| {
             let (start, length) = chunk.byte_range();
             let range = usize::try_from(start)?..usize::try_from(start + length)?;

@@ -60,6 +60,13 @@ impl Layout {
     /// Ends the row group.
     pub(super) fn end_group(&mut self, rows: usize) -> Result<()> {
         let columns = std::mem::take(&mut self.open);
+        let short = columns.iter().find(|column| {
+            column.column_descr().max_rep_level() == 0 && usize::try_from(column.num_values()) != Ok(rows)
+        });
+        if let Some(column) = short {
+            let what = format!("{} has {} values for {rows} rows", column.column_path(), column.num_values());
+            return Err(ParquetError::General(what));
+        }
         let first = columns.first().map_or(self.bytes, |column| column.byte_range().0);
         let group = RowGroupMetaData::builder(self.file.schema_descr_ptr())
             .set_num_rows(i64::try_from(rows)?)

@@ -9,8 +9,9 @@
 //! - Names, types, nullability, field metadata and the schema's own metadata are the input's; the file carries the Arrow
 //!   schema (`ARROW:schema`), so that readers which know it see time zones, large text and dictionaries as they were.
 //! - The bytes are a function of the batch data and the answers.
-//! - Memory is a row group as it was read, of batch data and of results: what is handed on are parts of it. A table without
-//!   rows is a valid file.
+//! - Memory is a row group as it was read, of batch data and of results, since what is handed on are parts of it; and what the
+//!   footer will say, about half a kilobyte for each chunk of a column, twice while the footer is written. A table without rows
+//!   is a valid file.
 //!
 //! The added columns: `response` and `error` (Utf8); with details `status`, `error_kind`, `finish_reason`, `model` (Utf8),
 //! the four counts of tokens and `attempts` (Int64), `cost_usd` (Decimal128). All are nullable. Their names come from the job's spec.

@@ -128,7 +128,7 @@ impl Iterator for ResultReader {
     /// The next rows, of one row group; nothing comes after an error.
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.groups.next_rows(None).transpose()?;
-        Some(batch.and_then(|batch| ResultRows::new(&batch)))
+        Some(batch.and_then(|batch| ResultRows::new(&batch)).inspect_err(|_| self.groups.stop()))
     }
 }
 
