@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::tracker::{Status, Tracker};
 use crate::{NOT_FOUND, USAGE, UsageError, cost, failures, spec, summary};
 
-/// How often `watch` looks.
+/// How often `watch` looks whether the job has ended, and at all its facts if that is quickly done.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Settings from file, environment and `--set`, with `over` over all.
@@ -110,7 +110,7 @@ pub(crate) async fn submit(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let context = context(&args.config)?;
     let job = job_id(&args.job)?;
-    let status = Tracker::new(&context.store, &job).look().await?;
+    let status = Tracker::new(&context, &job).look().await?;
     if status.state == "unknown" && !context.store.exists(&keys::open(&job)).await? {
         return Ok(not_found(&job));
     }
@@ -147,17 +147,19 @@ fn print_status(status: &Status) {
 pub(crate) async fn watch(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let context = context(&args.config)?;
     let job = job_id(&args.job)?;
-    let mut tracker = Tracker::new(&context.store, &job);
+    let mut tracker = Tracker::new(&context, &job);
     let progress = Progress::new();
     loop {
-        let status = tracker.look().await?;
-        if status.state == "unknown" && !context.store.exists(&keys::open(&job)).await? {
-            return Ok(not_found(&job));
-        }
-        progress.show(&status);
-        if let Some(end) = status.end {
-            progress.finish();
-            return summary::print(&end, args.json);
+        if tracker.is_due().await? {
+            let status = tracker.look().await?;
+            if status.state == "unknown" && !context.store.exists(&keys::open(&job)).await? {
+                return Ok(not_found(&job));
+            }
+            progress.show(&status);
+            if let Some(end) = status.end {
+                progress.finish();
+                return summary::print(&end, args.json);
+            }
         }
         context.clock.sleep(LOOK_EVERY).await;
     }

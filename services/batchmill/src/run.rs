@@ -20,7 +20,8 @@ use crate::progress::Progress;
 use crate::tracker::Tracker;
 use crate::{FAILED, INTERRUPTED, UsageError, rooms, spec, summary};
 
-/// How often the facts are looked at for the bars and the end: often at first, so that a small job ends at once.
+/// How often the facts are looked at for the bars and the end: often at first, so that a small job ends at once. All facts of a
+/// large job are looked at less often, as the tracker says.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
@@ -160,15 +161,17 @@ async fn forget(context: &Context, spec: &JobSpec) -> anyhow::Result<()> {
 
 /// Shows the job's progress until it ends. An event that went to the dead letters would be waited for without end.
 async fn follow(context: &Context, spec: &JobSpec) -> anyhow::Result<EndFact> {
-    let mut tracker = Tracker::new(&context.store, &spec.id);
+    let mut tracker = Tracker::new(context, &spec.id);
     let progress = Progress::new();
     let mut wait = SHORTEST_LOOK;
     loop {
-        let status = tracker.look().await?;
-        progress.show(&status);
-        if let Some(end) = status.end {
-            progress.finish();
-            return Ok(end);
+        if tracker.is_due().await? {
+            let status = tracker.look().await?;
+            progress.show(&status);
+            if let Some(end) = status.end {
+                progress.finish();
+                return Ok(end);
+            }
         }
         let dead = dead_letters(context);
         anyhow::ensure!(dead == 0, "a room could not handle an event of this job; the warning above says why");

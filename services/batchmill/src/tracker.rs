@@ -1,8 +1,10 @@
 //! How far a job is, from durable facts alone: what is shown has happened, and shows again after a crash.
 //!
-//! Facts never change, so what was read once is not read again: a look costs one list, and a read for each new fact.
+//! Facts never change, so what was read once is not read again: a look costs one list, and a read for each new fact. The list
+//! is as long as the job is large, so the larger the job, the more time is left between looks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use model::keys::{self, Key};
 use model::price::{JobCost, Pricing};
@@ -10,13 +12,19 @@ use model::{
     BatchId, BatchRef, Counts, EndFact, JobFact, JobId, PlanFact, PlanOutcome, ResultFact, SubmissionEntry,
     SubmissionStep, Tokens,
 };
-use runtime::Store;
+use runtime::{Clock, Context, Store};
 use serde::Serialize;
+
+/// A look takes at most this part of the time: one over hundreds of thousands of batches takes minutes.
+const SHARE: u32 = 20;
 
 /// Reads a job's facts again and again.
 pub(crate) struct Tracker {
     store: Store,
+    clock: Clock,
     job: JobId,
+    /// On the process's monotonic clock: before that another look is too soon, unless the job has ended.
+    next_look: Duration,
     fact: Option<JobFact>,
     plan: Option<PlanFact>,
     stored_batches: BTreeSet<BatchId>,
@@ -55,10 +63,12 @@ pub(crate) struct Status {
 }
 
 impl Tracker {
-    pub(crate) fn new(store: &Store, job: &JobId) -> Self {
+    pub(crate) fn new(context: &Context, job: &JobId) -> Self {
         Self {
-            store: store.clone(),
+            store: context.store.clone(),
+            clock: context.clock.clone(),
             job: job.clone(),
+            next_look: Duration::ZERO,
             fact: None,
             plan: None,
             stored_batches: BTreeSet::new(),
@@ -69,8 +79,21 @@ impl Tracker {
         }
     }
 
+    /// Whether it is time for another look: it is as soon as the job has ended, which one question tells.
+    pub(crate) async fn is_due(&self) -> anyhow::Result<bool> {
+        Ok(self.clock.monotonic() >= self.next_look || self.store.exists(&keys::end(&self.job)).await?)
+    }
+
     /// Reads what is new.
     pub(crate) async fn look(&mut self) -> anyhow::Result<Status> {
+        let began = self.clock.monotonic();
+        self.read().await?;
+        let status = self.status();
+        self.next_look = next_look(began, self.clock.monotonic());
+        Ok(status)
+    }
+
+    async fn read(&mut self) -> anyhow::Result<()> {
         let mut logs: BTreeMap<BatchId, u32> = BTreeMap::new();
         for listed in self.store.list(&keys::job_folder(&self.job)).await? {
             match keys::parse(&listed.key) {
@@ -97,7 +120,7 @@ impl Tracker {
                 self.logs.extend(entry.map(|entry| (id, (seq, entry.step))));
             }
         }
-        Ok(self.status())
+        Ok(())
     }
 
     fn status(&self) -> Status {
@@ -159,5 +182,37 @@ impl Tracker {
             }
         }
         false
+    }
+}
+
+/// When to look again after a look that went on from `began` to `now`.
+fn next_look(began: Duration, now: Duration) -> Duration {
+    now + now.saturating_sub(began) * (SHARE - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_takes_long_is_not_made_often() {
+        let at = Duration::from_millis;
+        assert_eq!(next_look(at(100), at(100)), at(100));
+        assert_eq!(next_look(at(100), at(110)), at(300), "ten of two hundred milliseconds");
+        assert_eq!(next_look(at(0), at(60_000)), at(1_200_000));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_ended_is_looked_at_at_once() {
+        let context = Context::in_memory(1, runtime::settings::Settings::default()).unwrap();
+        let mut tracker = Tracker::new(&context, &"j".parse().unwrap());
+        assert!(tracker.is_due().await.unwrap(), "the first look");
+        assert_eq!(tracker.look().await.unwrap().state, "unknown");
+        tracker.next_look = Duration::from_secs(3_600);
+        assert!(!tracker.is_due().await.unwrap());
+        let mut end = context.store.upload(&keys::end(&tracker.job));
+        end.write(b"{}".to_vec()).await.unwrap();
+        end.finish().await.unwrap();
+        assert!(tracker.is_due().await.unwrap());
     }
 }

@@ -148,14 +148,17 @@ pub struct Left<T> {
 /// batch of one number; the first that continues the chain, in the order given, is taken, the rest is nobody's.
 #[must_use]
 pub fn durable_chain<T>(mut left: Vec<Left<T>>) -> Vec<Left<T>> {
+    // By number, those of one number as they were given: then one pass finds the chain, however long it is.
+    left.sort_by_key(|left| left.number);
     let mut chain: Vec<Left<T>> = Vec::new();
     let mut row = 0;
     let mut number = 1;
-    while let Some(at) = left.iter().position(|l| l.number == number && l.first_row == row && l.rows > 0) {
-        let next = left.remove(at);
-        row += next.rows;
-        number += 1;
-        chain.push(next);
+    for next in left {
+        if next.number == number && next.first_row == row && next.rows > 0 {
+            row += next.rows;
+            number += 1;
+            chain.push(next);
+        }
     }
     chain
 }

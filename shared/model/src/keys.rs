@@ -60,6 +60,18 @@ pub fn plan(job: &JobId) -> String {
     format!("{JOBS}{job}/2-plan.json")
 }
 
+/// The folder of all submission logs.
+#[must_use]
+pub fn submissions_folder(job: &JobId) -> String {
+    format!("{JOBS}{job}/3-submissions/")
+}
+
+/// What comes right before the logs of this batch and of those with higher numbers, and behind all others.
+#[must_use]
+pub fn submissions_from(job: &JobId, number: u32) -> String {
+    format!("{JOBS}{job}/3-submissions/{number:08}")
+}
+
 /// The folder of one batch attempt's submission log.
 #[must_use]
 pub fn submission_log(job: &JobId, id: BatchId) -> String {
@@ -76,6 +88,12 @@ pub fn submission(job: &JobId, id: BatchId, seq: u32) -> String {
 #[must_use]
 pub fn results_folder(job: &JobId) -> String {
     format!("{JOBS}{job}/4-results/")
+}
+
+/// What comes right before the results of this batch and of those with higher numbers, and behind all others.
+#[must_use]
+pub fn results_from(job: &JobId, number: u32) -> String {
+    format!("{JOBS}{job}/4-results/{number:08}")
 }
 
 /// One result data object.
@@ -242,6 +260,21 @@ mod tests {
             if let Some(key) = parse(&text) {
                 prop_assert_eq!(format(&key), text);
             }
+        }
+    }
+
+    proptest! {
+        /// Numbers have 8 digits: more batches than that no job has.
+        #[test]
+        fn a_place_in_a_folder_parts_lower_numbers_from_the_others(
+            at in 1u32..99_999_999, number in 1u32..99_999_999, attempt in 1u32..200, seq in 1u32..9_999,
+        ) {
+            let (job, id) = ("j".parse::<JobId>().unwrap(), BatchId { number, attempt });
+            let (log, result) = (submission(&job, id, seq), result(&job, id));
+            prop_assert!(log.starts_with(&submissions_folder(&job)) && result.starts_with(&results_folder(&job)));
+            prop_assert_eq!(log > submissions_from(&job, at), number >= at);
+            prop_assert_eq!(result > results_from(&job, at), number >= at);
+            prop_assert_eq!(result_data(&job, id, &Nonce::from_bits(7)) > results_from(&job, at), number >= at);
         }
     }
 

@@ -1,7 +1,8 @@
 //! A job as the rooms behind the splitter see it: what its facts say, ready for use, and kept for the next batch.
 //!
 //! Events are hints. What a room acts on is looked up here: the job from `0-job.json` and `2-plan.json`, a batch attempt
-//! from the plan or from the result fact that orders it. Both are immutable, so they may be kept.
+//! from the plan or from the result fact that orders it. Both are immutable, so they may be kept. A plan is as long as its job
+//! is large: its batches are kept packed, and of large jobs fewer are kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +13,15 @@ use model::retry::RetryTable;
 use model::{BatchId, BatchRef, JobFact, JobId, JobSpec, PlanFact, PlanOutcome, ResultFact, TableInfo, Team, keys};
 use providers::{Provider, Providers};
 use runtime::Store;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::Requests;
+use crate::first::FirstAttempts;
 
 /// How many jobs are kept; a job beyond them is read again.
 const KEPT: usize = 64;
+/// How many batches all kept jobs have, unless one has more: 160 MB.
+const KEPT_BATCHES: usize = 2_000_000;
 
 /// A planned job.
 pub struct Job {
@@ -33,7 +38,7 @@ pub struct Job {
     /// What its tokens cost, as the plan froze it; none if the list of prices lacked its model.
     pub price: Option<ListedPrice>,
     /// First attempts, by number from 1.
-    pub batches: Vec<BatchRef>,
+    first: FirstAttempts,
     /// Makes its requests.
     pub requests: Requests,
     /// Answers them.
@@ -74,13 +79,15 @@ pub struct Jobs {
     store: Store,
     providers: Providers,
     kept: Mutex<VecDeque<Arc<Job>>>,
+    /// Held by the one that reads a job: of many events of a job that nobody has met, one reads its plan.
+    reading: AsyncMutex<()>,
 }
 
 impl Jobs {
     /// None yet.
     #[must_use]
     pub fn new(store: &Store, providers: Providers) -> Self {
-        Self { store: store.clone(), providers, kept: Mutex::default() }
+        Self { store: store.clone(), providers, kept: Mutex::default(), reading: AsyncMutex::default() }
     }
 
     /// A job by its facts.
@@ -92,6 +99,18 @@ impl Jobs {
             runtime::trace::note_team(&job.team);
             return Ok(Ok(job));
         }
+        let _reading = self.reading.lock().await;
+        let read = match self.find(id) {
+            Some(job) => Ok(job),
+            None => self.read(id).await?,
+        };
+        if let Ok(job) = &read {
+            runtime::trace::note_team(&job.team);
+        }
+        Ok(read)
+    }
+
+    async fn read(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
         let fact = self.store.get_json::<JobFact>(&keys::job(id)).await?;
         let plan = self.store.get_json::<PlanFact>(&keys::plan(id)).await?;
         let (Some(fact), Some(plan)) = (fact, plan) else { return Ok(Err(Unknown::Job(id.clone()))) };
@@ -99,13 +118,11 @@ impl Jobs {
             Ok(job) => Arc::new(job),
             Err(unknown) => return Ok(Err(unknown)),
         };
-        runtime::trace::note_team(&job.team);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|other| other.spec.id != *id);
         kept.push_back(Arc::clone(&job));
-        if kept.len() > KEPT {
-            kept.pop_front();
-        }
+        let sizes: Vec<usize> = kept.iter().map(|job| job.first.len()).collect();
+        drop(kept.drain(..surplus(&sizes)));
         Ok(Ok(job))
     }
 
@@ -126,9 +143,10 @@ impl Jobs {
         // A plan of before the table was frozen: the job's own changes over the defaults, as it was then.
         let retry = RetryTable::new(if retry.is_empty() { &fact.spec.retry } else { &retry });
         let price = pricing.and_then(|pricing| pricing.listed().cloned());
+        let first = FirstAttempts::new(&id, batches);
         let requests = Requests::new(&fact.spec, &table, provider.as_ref(), provider.limits().max_line_bytes)?;
         let provider = Arc::clone(provider);
-        Ok(Ok(Job { spec: fact.spec, team: fact.team, table, deadline, retry, price, batches, requests, provider }))
+        Ok(Ok(Job { spec: fact.spec, team: fact.team, table, deadline, retry, price, first, requests, provider }))
     }
 
     /// A batch attempt by the fact that orders it: the plan, or the result of the attempt before it.
@@ -138,11 +156,40 @@ impl Jobs {
     pub async fn batch(&self, job: &Job, id: BatchId) -> anyhow::Result<Result<BatchRef, Unknown>> {
         let job_id = &job.spec.id;
         let ordered = if id.attempt == 1 {
-            usize::try_from(id.number).ok().and_then(|n| job.batches.get(n.checked_sub(1)?)).cloned()
+            job.first.get(job_id, id.number)
         } else {
             let before = BatchId { attempt: id.attempt - 1, ..id };
             self.store.get_json::<ResultFact>(&keys::result(job_id, before)).await?.and_then(|result| result.next)
         };
         Ok(ordered.filter(|batch| batch.id == id).ok_or_else(|| Unknown::Batch(job_id.clone(), id)))
+    }
+}
+
+/// How many of the jobs that have been kept longest go, by the batches of each from the oldest on. The newest stays.
+fn surplus(sizes: &[usize]) -> usize {
+    let (mut jobs, mut batches) = (0, 0_usize);
+    for size in sizes.iter().rev() {
+        batches = batches.saturating_add(*size);
+        if jobs > 0 && (jobs == KEPT || batches > KEPT_BATCHES) {
+            break;
+        }
+        jobs += 1;
+    }
+    sizes.len() - jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_jobs_are_kept_as_have_room_and_the_newest_always() {
+        assert_eq!(surplus(&[]), 0);
+        assert_eq!(surplus(&[1; KEPT]), 0);
+        assert_eq!(surplus(&[1; KEPT + 2]), 2);
+        assert_eq!(surplus(&[KEPT_BATCHES, 1]), 1);
+        assert_eq!(surplus(&[1, KEPT_BATCHES - 1]), 0);
+        assert_eq!(surplus(&[1, KEPT_BATCHES + 1]), 1);
+        assert_eq!(surplus(&[5, KEPT_BATCHES / 2, KEPT_BATCHES / 2]), 1);
     }
 }

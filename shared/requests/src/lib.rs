@@ -10,6 +10,7 @@
 //! alone.
 
 mod calls;
+mod first;
 mod job;
 
 use arrow::record_batch::RecordBatch;

@@ -206,7 +206,7 @@ async fn run_until(
     let mut running = tokio::spawn(runtime::run_rooms(context.clone(), vec![room]));
     let work = async {
         runtime::reconcile(context, Duration::ZERO, Some(&spec.id)).await?;
-        let mut tracker = Tracker::new(&context.store, &spec.id);
+        let mut tracker = Tracker::new(context, &spec.id);
         loop {
             let over = match last {
                 Some(last) => context.store.exists(last).await?,

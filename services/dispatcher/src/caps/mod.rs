@@ -1,8 +1,8 @@
 //! Caps: no more than so many batches of an account, or of one of its models, at a time.
 //!
 //! The gate to the pollers bounds all batches at all providers; this is the finer bound, for accounts that have one in the settings.
-//! What is held is counted from the facts ([`reading`]), who is next is decided in [`decide`], and here is the waiting. Retries
-//! are never asked for a place, and a batch that has begun keeps its own: both count.
+//! What is held is counted from the facts ([`reading`], [`chains`]), who is next is decided in [`decide`], and here is the waiting.
+//! Retries are never asked for a place, and a batch that has begun keeps its own: both count.
 //!
 //! **How exact it is.** A dispatcher alone keeps each cap exactly, but for retries. Of several, each may let in at most
 //! `loop.max_running` batches that the others do not see yet: it has no more than that many between a place and the end of their
@@ -13,6 +13,7 @@
 //!
 //! Without a cap in the settings none of this runs.
 
+mod chains;
 pub mod decide;
 mod reading;
 
@@ -234,7 +235,7 @@ impl Inner {
         }
     }
 
-    /// `before` are our own places from before the reading: the listing may have passed their logs already.
+    /// `before` are our own places from before the reading: it may have passed their logs already.
     fn grant(self: &Arc<Self>, reading: &Reading, before: BTreeSet<Attempt>) -> usize {
         let mut state = self.lock();
         state.prune();

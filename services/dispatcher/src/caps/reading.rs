@@ -4,21 +4,27 @@
 //! every dispatcher comes to the same count, whoever took the batch on and whatever has died since. A job waits as long as its
 //! plan has batches without a log.
 //!
-//! A listing is in the order of the keys, and logs come before results: what was taken on before the listing began is in it, and
-//! what it misses was taken on while it was made.
+//! A reading first lists the logs from the first batch on that had none (where there are only few such among many, it asks for those
+//! and lists what is behind), and then follows each batch that is not done: is its result
+//! there, does that order another attempt, has that a log ([`super::chains`]). An attempt is only taken on after the result
+//! that orders it. So what was taken on before the reading began is in it, and what it misses was taken on while it was made.
+//! What is done is never read again, so a reading is as long as what is in flight, not as the job.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use model::keys::{self, Key};
-use model::{BatchId, JobFact, JobId, PlanFact, PlanOutcome};
+use model::{BatchId, JobFact, JobId, PlanFact, PlanOutcome, ResultFact};
 use runtime::Store;
 use runtime::store::Error;
 
+use super::chains::{Chains, Stage};
 use super::decide::Standing;
 
-/// Jobs that are listed at a time.
+/// Jobs that are read at a time, and batches of each.
 const PARALLEL: usize = 16;
+/// Batches that are followed before it is noted where they stand: an error later on does not lose that.
+const NOTED: usize = 1_000;
 
 /// A batch attempt of a job.
 pub(super) type Attempt = (JobId, BatchId);
@@ -31,54 +37,45 @@ struct Planned {
     batches: usize,
 }
 
-/// One job's folder, as it was listed.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Folder {
-    planned: bool,
+/// What is known of a job that has a plan. It only grows.
+#[derive(Debug, Clone)]
+struct Known {
+    /// None for a job that was refused or whose facts can't be read.
+    planned: Option<Planned>,
     cancelled: bool,
-    taken: BTreeSet<BatchId>,
-    collected: BTreeSet<BatchId>,
+    chains: Chains,
 }
 
-impl Folder {
-    fn of<'k>(listed: impl Iterator<Item = &'k str>) -> Self {
-        let mut folder = Self::default();
-        for key in listed.filter_map(keys::parse) {
-            match key {
-                Key::Plan(_) => folder.planned = true,
-                Key::Cancel(_) => folder.cancelled = true,
-                Key::Submission(_, id, _) => drop(folder.taken.insert(id)),
-                Key::Result(_, id) => drop(folder.collected.insert(id)),
-                _ => {}
-            }
-        }
-        folder
+impl Known {
+    /// How the job stands, with first attempts that this process has let in itself and the reading may not have seen.
+    fn standing(&self, ours: impl Iterator<Item = BatchId>) -> Option<Standing> {
+        let planned = self.planned.as_ref()?;
+        let unseen = ours.filter(|id| !self.chains.has_begun(id.number)).count() as u64;
+        let waiting = (planned.batches as u64).saturating_sub(self.chains.begun() + unseen);
+        Some(Standing {
+            provider: planned.provider.clone(),
+            model: planned.model.clone(),
+            held: self.chains.held() + unseen,
+            // The batches of a cancelled job need no place.
+            waiting: if self.cancelled { 0 } else { waiting },
+        })
     }
 }
 
 /// What was read of all open jobs.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    jobs: BTreeMap<JobId, (Planned, Folder)>,
+    jobs: BTreeMap<JobId, Known>,
 }
 
 impl Reading {
-    /// How the jobs stand, with what this process has let in itself and the listing may not have seen.
+    /// How the jobs stand, with what this process has let in itself and the reading may not have seen.
     pub(super) fn standings(&self, ours: &BTreeSet<Attempt>) -> BTreeMap<JobId, Standing> {
-        let standing = |(job, (planned, folder)): (&JobId, &(Planned, Folder))| {
+        let standing = |(job, known): (&JobId, &Known)| {
             let ours = ours.iter().filter(|(of, _)| of == job).map(|(_, id)| *id);
-            let taken: BTreeSet<BatchId> = folder.taken.iter().copied().chain(ours).collect();
-            let begun = taken.iter().filter(|id| id.attempt == 1).count();
-            let standing = Standing {
-                provider: planned.provider.clone(),
-                model: planned.model.clone(),
-                held: taken.difference(&folder.collected).count() as u64,
-                // The batches of a cancelled job need no place.
-                waiting: if folder.cancelled { 0 } else { planned.batches.saturating_sub(begun) as u64 },
-            };
-            (job.clone(), standing)
+            Some((job.clone(), known.standing(ours)?))
         };
-        self.jobs.iter().map(standing).collect()
+        self.jobs.iter().filter_map(standing).collect()
     }
 }
 
@@ -86,8 +83,7 @@ impl Reading {
 #[derive(Debug)]
 pub(super) struct Reader {
     store: Store,
-    /// None for a job that was refused or whose facts can't be read.
-    known: BTreeMap<JobId, Option<Planned>>,
+    known: BTreeMap<JobId, Known>,
 }
 
 impl Reader {
@@ -104,109 +100,147 @@ impl Reader {
         let open = open.iter().filter_map(|object| keys::parse(&object.key));
         let open = open.filter_map(|key| if let Key::Open(job) = key { Some(job) } else { None });
         let jobs: BTreeSet<JobId> = open.chain(also).collect();
-        self.known.retain(|job, _| jobs.contains(job));
-        let refused: BTreeSet<&JobId> =
-            self.known.iter().filter(|(_, planned)| planned.is_none()).map(|(job, _)| job).collect();
-        let listings = jobs.into_iter().filter(|job| !refused.contains(job)).map(|job| {
+        let mut before = std::mem::take(&mut self.known);
+        let begun: Vec<(JobId, Option<Known>)> = jobs
+            .into_iter()
+            .map(|job| {
+                let known = before.remove(&job);
+                (job, known)
+            })
+            .collect();
+        let reads = begun.into_iter().map(|(job, mut known)| {
             let store = self.store.clone();
             async move {
-                let listed = store.list(&keys::job_folder(&job)).await?;
-                Ok::<_, Error>((job, Folder::of(listed.iter().map(|object| object.key.as_str()))))
+                let read = update(&store, &job, &mut known).await;
+                (job, known, read)
             }
         });
-        let folders: Vec<(JobId, Folder)> = stream::iter(listings).buffered(PARALLEL).try_collect().await?;
-        let mut reading = Reading::default();
-        for (job, folder) in folders.into_iter().filter(|(_, folder)| folder.planned) {
-            if let Some(planned) = self.planned(&job).await? {
-                reading.jobs.insert(job, (planned, folder));
-            }
+        let reads: Vec<(JobId, Option<Known>, Result<(), Error>)> =
+            stream::iter(reads).buffered(PARALLEL).collect().await;
+        // What was read of each is kept, also where some could not be read.
+        let mut failed = None;
+        for (job, known, read) in reads {
+            self.known.extend(known.map(|known| (job, known)));
+            failed = failed.or(read.err());
         }
-        Ok(reading)
-    }
-
-    async fn planned(&mut self, job: &JobId) -> Result<Option<Planned>, Error> {
-        if let Some(known) = self.known.get(job) {
-            return Ok(known.clone());
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Reading { jobs: self.known.clone() }),
         }
-        let planned = match self.plan(job).await {
-            Err(error @ Error::Corrupt { .. }) => {
-                tracing::warn!(%job, %error, "a job's facts can't be read: it counts for no cap");
-                None
-            }
-            read => read?,
-        };
-        self.known.insert(job.clone(), planned.clone());
-        Ok(planned)
     }
+}
 
-    async fn plan(&self, job: &JobId) -> Result<Option<Planned>, Error> {
-        let fact = self.store.get_json::<JobFact>(&keys::job(job)).await?;
-        let plan = self.store.get_json::<PlanFact>(&keys::plan(job)).await?;
-        let (Some(fact), Some(PlanFact { outcome: PlanOutcome::Planned { batches, .. }, .. })) = (fact, plan) else {
-            return Ok(None);
+/// Reads what is new of a job; it stays unknown as long as it has no plan.
+async fn update(store: &Store, job: &JobId, known: &mut Option<Known>) -> Result<(), Error> {
+    if known.is_none() {
+        *known = plan(store, job).await?;
+    }
+    let Some(known) = known else { return Ok(()) };
+    if known.planned.is_none() {
+        return Ok(());
+    }
+    known.cancelled = known.cancelled || store.exists(&keys::cancel(job)).await?;
+    begin(store, job, &mut known.chains).await?;
+    advance(store, job, &mut known.chains).await
+}
+
+/// Finds the batches that have begun.
+async fn begin(store: &Store, job: &JobId, chains: &mut Chains) -> Result<(), Error> {
+    let (gaps, from) = chains.gaps(PARALLEL).unwrap_or_else(|| (Vec::new(), chains.first_missing()));
+    let asked = gaps.into_iter().map(|number| {
+        let (store, log) = (store.clone(), keys::submission(job, BatchId { number, attempt: 1 }, 1));
+        async move { Ok::<_, Error>((number, store.exists(&log).await?)) }
+    });
+    let asked: Vec<(u32, bool)> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
+    let listed = store.list_after(&keys::submissions_folder(job), &keys::submissions_from(job, from)).await?;
+    let listed = listed.iter().filter_map(|object| match keys::parse(&object.key) {
+        Some(Key::Submission(_, id, _)) => Some(id.number),
+        _ => None,
+    });
+    let there = asked.into_iter().filter(|(_, there)| *there).map(|(number, _)| number);
+    there.chain(listed).for_each(|number| chains.begin(number));
+    Ok(())
+}
+
+/// What a job's plan says; none as long as there is no plan.
+async fn plan(store: &Store, job: &JobId) -> Result<Option<Known>, Error> {
+    let planned = match planned(store, job).await {
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!(%job, %error, "a job's facts can't be read: it counts for no cap");
+            Some(None)
+        }
+        read => read?,
+    };
+    Ok(planned.map(|planned| Known { planned, cancelled: false, chains: Chains::default() }))
+}
+
+/// None without a plan; the inner none for a job that was refused.
+async fn planned(store: &Store, job: &JobId) -> Result<Option<Option<Planned>>, Error> {
+    let Some(plan) = store.get_json::<PlanFact>(&keys::plan(job)).await? else { return Ok(None) };
+    let fact = store.get_json::<JobFact>(&keys::job(job)).await?;
+    let (Some(fact), PlanOutcome::Planned { batches, .. }) = (fact, plan.outcome) else { return Ok(Some(None)) };
+    let (provider, model) = (fact.spec.provider().to_owned(), fact.spec.provider_model().to_owned());
+    Ok(Some(Some(Planned { provider, model, batches: batches.len() })))
+}
+
+/// Follows the batches that are not done to where they stand now.
+async fn advance(store: &Store, job: &JobId, chains: &mut Chains) -> Result<(), Error> {
+    let collected = match chains.list_results_from(PARALLEL) {
+        Some(lowest) => Some(collected(store, job, lowest).await?),
+        None => None,
+    };
+    let has_news = |number: u32, stage: Stage| match (stage, &collected) {
+        (Stage::Taken(attempt), Some(collected)) => collected.contains(&BatchId { number, attempt }),
+        _ => true,
+    };
+    let open: Vec<(u32, Stage)> = chains.open().filter(|(number, stage)| has_news(*number, *stage)).collect();
+    for part in open.chunks(NOTED) {
+        let steps = part.to_vec().into_iter().map(|(number, stage)| {
+            let (store, job) = (store.clone(), job.clone());
+            async move { Ok::<_, Error>((number, follow(&store, &job, number, stage).await?)) }
+        });
+        let stages: Vec<(u32, Stage)> = stream::iter(steps).buffered(PARALLEL).try_collect().await?;
+        stages.into_iter().for_each(|(number, stage)| chains.set(number, stage));
+    }
+    Ok(())
+}
+
+/// The attempts with a result, of this batch and those with higher numbers.
+async fn collected(store: &Store, job: &JobId, lowest: u32) -> Result<BTreeSet<BatchId>, Error> {
+    let listed = store.list_after(&keys::results_folder(job), &keys::results_from(job, lowest)).await?;
+    let keys = listed.iter().filter_map(|object| keys::parse(&object.key));
+    Ok(keys.filter_map(|key| if let Key::Result(_, id) = key { Some(id) } else { None }).collect())
+}
+
+/// Where a batch stands now that stood there when it was last read.
+async fn follow(store: &Store, job: &JobId, number: u32, mut stage: Stage) -> Result<Stage, Error> {
+    loop {
+        stage = match stage {
+            Stage::Done => return Ok(stage),
+            Stage::Taken(attempt) => {
+                match store.get_json::<ResultFact>(&keys::result(job, BatchId { number, attempt })).await {
+                    Ok(None) => return Ok(stage),
+                    Ok(Some(ResultFact { next: Some(_), .. })) => Stage::Ordered(attempt.saturating_add(1)),
+                    Ok(Some(_)) => Stage::Done,
+                    // It is collected, whatever the fact says; and nobody can read in it that there is another attempt.
+                    Err(error @ Error::Corrupt { .. }) => {
+                        tracing::warn!(%job, number, attempt, %error, "a result fact can't be read: it frees its place");
+                        Stage::Done
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Stage::Ordered(attempt) => {
+                let log = keys::submission(job, BatchId { number, attempt }, 1);
+                if !store.exists(&log).await? {
+                    return Ok(stage);
+                }
+                Stage::Taken(attempt)
+            }
         };
-        let (provider, model) = (fact.spec.provider().to_owned(), fact.spec.provider_model().to_owned());
-        Ok(Some(Planned { provider, model, batches: batches.len() }))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(number: u32, attempt: u32) -> BatchId {
-        BatchId { number, attempt }
-    }
-
-    fn reading(keys: &[String]) -> Reading {
-        let planned = Planned { provider: "p".to_owned(), model: "m".to_owned(), batches: 3 };
-        let folder = Folder::of(keys.iter().map(String::as_str));
-        Reading { jobs: [(job(), (planned, folder))].into() }
-    }
-
-    fn job() -> JobId {
-        "j".parse().unwrap()
-    }
-
-    fn counts(keys: &[String], ours: &[BatchId]) -> (u64, u64) {
-        let ours = ours.iter().map(|id| (job(), *id)).collect();
-        let standing = &reading(keys).standings(&ours)[&job()];
-        (standing.held, standing.waiting)
-    }
-
-    #[test]
-    fn a_batch_holds_a_place_from_its_first_log_entry_to_its_result() {
-        let log = |of: BatchId, seq: u32| keys::submission(&job(), of, seq);
-        let result = |of: BatchId| keys::result(&job(), of);
-        assert_eq!(counts(&[keys::plan(&job())], &[]), (0, 3));
-        assert_eq!(counts(&[log(id(1, 1), 1), log(id(1, 1), 2), log(id(2, 1), 1)], &[]), (2, 1));
-        assert_eq!(counts(&[log(id(1, 1), 1), result(id(1, 1))], &[]), (0, 2));
-        assert_eq!(counts(&[log(id(1, 1), 1), log(id(1, 2), 1), result(id(1, 1))], &[]), (1, 2), "a retry counts");
-        assert_eq!(counts(&[log(id(1, 1), 1), keys::cancel(&job())], &[]), (1, 0), "a cancelled job needs no more");
-    }
-
-    #[test]
-    fn our_own_places_count_once_whether_the_listing_has_them_or_not() {
-        let (log, result) = (keys::submission(&job(), id(1, 1), 1), keys::result(&job(), id(1, 1)));
-        assert_eq!(counts(&[], &[id(1, 1)]), (1, 2));
-        assert_eq!(counts(std::slice::from_ref(&log), &[id(1, 1)]), (1, 2));
-        assert_eq!(counts(&[log, result], &[id(1, 1)]), (0, 2), "collected before the reading was used");
-    }
-
-    #[tokio::test]
-    async fn jobs_that_are_not_planned_or_refused_or_unreadable_count_for_nothing() {
-        let store = Store::in_memory();
-        for (key, body) in
-            [("open/new", "{}"), ("open/bad", "{}"), ("jobs/bad/2-plan.json", "?"), ("jobs/bad/0-job.json", "?")]
-        {
-            let mut upload = store.upload(key);
-            upload.write(body.as_bytes().to_vec()).await.unwrap();
-            upload.finish().await.unwrap();
-        }
-        let mut reader = Reader::new(&store);
-        for _ in 0..2 {
-            assert!(reader.read(BTreeSet::new()).await.unwrap().jobs.is_empty());
-        }
-        assert_eq!(reader.known.len(), 1, "what can't be read is not read again, what is not planned is");
-    }
-}
+#[path = "reading_tests.rs"]
+mod tests;

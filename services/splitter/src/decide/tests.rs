@@ -76,6 +76,13 @@ fn of_two_splitters_batches_only_those_that_continue_the_chain_count() {
     assert_eq!(chain, "ab");
 }
 
+#[test]
+fn the_order_in_which_batches_were_found_does_not_matter_but_among_those_of_one_number() {
+    let objects = vec![left(3, 15, 5, 'c'), left(2, 10, 5, 'b'), left(1, 0, 10, 'a'), left(2, 10, 7, 'x')];
+    let chain: String = durable_chain(objects).iter().map(|l| l.object).collect();
+    assert_eq!(chain, "abc");
+}
+
 fn claim(job: &str) -> OutputClaim {
     OutputClaim { schema: 1, nonce: Nonce::from_bits(1), job: job.parse().unwrap(), uri: "s3://b/out.csv".to_owned() }
 }

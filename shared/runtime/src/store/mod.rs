@@ -4,8 +4,8 @@
 //! [`ObjectWriter`] shows nothing before it is finished. [`Store::list`] gives the whole listing or an error.
 //!
 //! **Why so thin.** All backends go through one trait of `object_store`; what is added is only what the design needs of it,
-//! so a backend is trusted for four things: put if absent (which the probe checks), read after write, whole listings and
-//! atomic objects.
+//! so a backend is trusted for four things: put if absent (which the probe checks), read after write, whole listings (also
+//! from a key on) and atomic objects.
 //!
 //! **What it lacks on purpose.** No compare-and-swap (the local store has none), no rename, no cache: facts are immutable, so
 //! a room may keep what it read.
@@ -250,10 +250,30 @@ impl Store {
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let path = self.path(folder)?;
         let found = self.inner.list(Some(&path)).try_collect().await.map_err(Error::reading(prefix));
-        let found: Vec<object_store::ObjectMeta> = self.counted("list", found)?;
+        self.in_order(found, |key| key.starts_with(prefix))
+    }
+
+    /// The objects of a folder whose keys come after `after`, in the order of keys: all of them, or an error. `folder` ends with
+    /// a slash.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if any page failed.
+    pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Listed>> {
+        let (path, offset) = (self.path(folder.trim_end_matches('/'))?, self.path(after)?);
+        let found = self.inner.list_with_offset(Some(&path), &offset).try_collect().await;
+        self.in_order(found.map_err(Error::reading(folder)), |key| key.starts_with(folder) && key > after)
+    }
+
+    /// What was listed, counted, in the order of keys.
+    fn in_order(
+        &self,
+        found: Result<Vec<object_store::ObjectMeta>>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Listed>> {
+        let found = self.counted("list", found)?;
         self.count_requests(Request::List, pages(found.len()));
         let mut listed: Vec<Listed> = found.into_iter().filter_map(|meta| self.listed(&meta)).collect();
-        listed.retain(|object| object.key.starts_with(prefix));
+        listed.retain(|object| wanted(&object.key));
         listed.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(listed)
     }

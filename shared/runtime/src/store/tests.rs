@@ -120,6 +120,13 @@ async fn objects_are_listed_by_prefix_read_by_range_and_removed_twice() {
         assert_eq!(keys("a/").await, ["a/1-x", "a/1-y", "a/2"]);
         assert_eq!(keys("a/1-").await, ["a/1-x", "a/1-y"]);
         assert_eq!(keys("nothing/").await, [""; 0]);
+        let after = async |folder: &str, after: &str| {
+            store.list_after(folder, after).await.unwrap().into_iter().map(|o| o.key).collect::<Vec<_>>()
+        };
+        assert_eq!(after("a/", "a/1").await, ["a/1-x", "a/1-y", "a/2"]);
+        assert_eq!(after("a/", "a/1-x").await, ["a/1-y", "a/2"]);
+        assert_eq!(after("a/", "a/3").await, [""; 0]);
+        assert_eq!(after("nothing/", "nothing/3").await, [""; 0]);
         assert_eq!(store.list("a/2").await.unwrap()[0].bytes, 3);
         assert_eq!(&store.get_range("a/1-x", 2..5).await.unwrap()[..], b"1-x");
         assert!(matches!(store.get_range("a/9", 0..1).await, Err(Error::Missing { .. })));
