@@ -192,6 +192,10 @@ fn planned(job: &JobId, facts: &JobFacts) -> Option<Event> {
     Some(JobPlanned { job: job.clone(), outcome }.into())
 }
 
+/// After a round, so many times as long as it took, at least, none is made: one over hundreds of thousands of batches takes minutes, and
+/// every process makes them.
+const REST: u32 = 19;
+
 /// Rebuilds work as the context says, until the process stops. An error is logged, and the next round is made all the same.
 pub(crate) async fn keep_reconciling(context: Context) {
     if context.reconcile == Reconcile::Off {
@@ -202,11 +206,13 @@ pub(crate) async fn keep_reconciling(context: Context) {
     }
     let every = Duration::from_secs(context.common.work_loop.reconcile_after_seconds.max(1));
     // Services that were started together do not all look at once.
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + context.clock.jitter(every), every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut wait = context.clock.jitter(every);
     loop {
-        ticks.tick().await;
+        context.clock.sleep(wait).await;
+        let began = context.clock.monotonic();
         round(&context, every).await;
+        let took = context.clock.monotonic().saturating_sub(began);
+        wait = every.saturating_sub(took).max(took * REST);
     }
 }
 

@@ -195,7 +195,7 @@ async fn advance(store: &Store, job: &JobId, chains: &mut Chains) -> Result<(), 
     };
     let open: Vec<(u32, Stage)> = chains.open().filter(|(number, stage)| has_news(*number, *stage)).collect();
     for part in open.chunks(NOTED) {
-        let steps = part.to_vec().into_iter().map(|(number, stage)| {
+        let steps = part.iter().copied().map(|(number, stage)| {
             let (store, job) = (store.clone(), job.clone());
             async move { Ok::<_, Error>((number, follow(&store, &job, number, stage).await?)) }
         });

@@ -207,9 +207,10 @@ fn age_counts_from_the_newest_fact_about_the_task() {
         listed(keys::submission(&job(), two.id, 1), 30),
         listed("jobs/spring-catalog/notes.txt".to_owned(), 99),
     ];
-    assert_eq!(newest(&Action::Dispatch(one), &all), Some(at(20)));
-    assert_eq!(newest(&Action::Merge, &all), Some(at(30)));
-    assert_eq!(newest(&Action::Dispatch(batch(3, 1)), &all), None);
+    let newest = Newest::of(&all);
+    assert_eq!(newest.to(&Action::Dispatch(one)), Some(at(20)));
+    assert_eq!(newest.to(&Action::Merge), Some(at(30)));
+    assert_eq!(newest.to(&Action::Dispatch(batch(3, 1))), None);
 }
 
 #[tokio::test(start_paused = true)]
