@@ -6,17 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use model::keys::{self, Key};
 use model::price::{JobCost, Pricing};
 use model::{
     BatchId, BatchRef, Counts, EndFact, JobFact, JobId, PlanFact, PlanOutcome, ResultFact, SubmissionEntry,
     SubmissionStep, Tokens,
 };
-use runtime::{Clock, Context, Store};
+use runtime::store::Listed;
+use runtime::{Clock, Context, Store, rest_after};
 use serde::Serialize;
 
-/// A look takes at most this part of the time: one over hundreds of thousands of batches takes minutes.
-const SHARE: u32 = 20;
+/// No longer than that it is not looked at a job, however long the list.
+const LONGEST_REST: Duration = Duration::from_secs(120);
+/// Facts that are read at a time.
+const PARALLEL_READS: usize = 16;
 
 /// Reads a job's facts again and again.
 pub(crate) struct Tracker {
@@ -87,15 +91,17 @@ impl Tracker {
     /// Reads what is new.
     pub(crate) async fn look(&mut self) -> anyhow::Result<Status> {
         let began = self.clock.monotonic();
-        self.read().await?;
-        let status = self.status();
-        self.next_look = next_look(began, self.clock.monotonic());
-        Ok(status)
+        let listed = self.store.list(&keys::job_folder(&self.job)).await?;
+        // What is read below is read once in all: it is the list that is made again and again.
+        let rest = rest_after(self.clock.monotonic().saturating_sub(began), LONGEST_REST);
+        self.read(listed).await?;
+        self.next_look = self.clock.monotonic() + rest;
+        Ok(self.status())
     }
 
-    async fn read(&mut self) -> anyhow::Result<()> {
-        let mut logs: BTreeMap<BatchId, u32> = BTreeMap::new();
-        for listed in self.store.list(&keys::job_folder(&self.job)).await? {
+    async fn read(&mut self, listed: Vec<Listed>) -> anyhow::Result<()> {
+        let (mut logs, mut results): (BTreeMap<BatchId, u32>, Vec<BatchId>) = Default::default();
+        for listed in listed {
             match keys::parse(&listed.key) {
                 Some(Key::Job(_)) if self.fact.is_none() => self.fact = self.store.get_json(&listed.key).await?,
                 Some(Key::Plan(_)) if self.plan.is_none() => self.plan = self.store.get_json(&listed.key).await?,
@@ -106,20 +112,24 @@ impl Tracker {
                     let latest = logs.entry(id).or_default();
                     *latest = seq.max(*latest);
                 }
-                Some(Key::Result(_, id)) if !self.results.contains_key(&id) => {
-                    if let Some(result) = self.store.get_json(&listed.key).await? {
-                        self.results.insert(id, result);
-                    }
-                }
+                Some(Key::Result(_, id)) if !self.results.contains_key(&id) => results.push(id),
                 _ => {}
             }
         }
-        for (id, seq) in logs {
-            if self.logs.get(&id).is_none_or(|(known, _)| *known < seq) {
-                let entry = self.store.get_json::<SubmissionEntry>(&keys::submission(&self.job, id, seq)).await?;
-                self.logs.extend(entry.map(|entry| (id, (seq, entry.step))));
-            }
-        }
+        let (store, job) = (&self.store, &self.job);
+        let results = results.into_iter().map(async |id| {
+            let result = store.get_json::<ResultFact>(&keys::result(job, id)).await?;
+            anyhow::Ok(result.map(|result| (id, result)))
+        });
+        let results: Vec<_> = stream::iter(results).buffered(PARALLEL_READS).try_collect().await?;
+        logs.retain(|id, seq| self.logs.get(id).is_none_or(|(known, _)| known < seq));
+        let logs = logs.into_iter().map(async |(id, seq)| {
+            let entry = store.get_json::<SubmissionEntry>(&keys::submission(job, id, seq)).await?;
+            anyhow::Ok(entry.map(|entry| (id, (seq, entry.step))))
+        });
+        let logs: Vec<_> = stream::iter(logs).buffered(PARALLEL_READS).try_collect().await?;
+        self.results.extend(results.into_iter().flatten());
+        self.logs.extend(logs.into_iter().flatten());
         Ok(())
     }
 
@@ -185,22 +195,9 @@ impl Tracker {
     }
 }
 
-/// When to look again after a look that went on from `began` to `now`.
-fn next_look(began: Duration, now: Duration) -> Duration {
-    now + now.saturating_sub(began) * (SHARE - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_look_that_takes_long_is_not_made_often() {
-        let at = Duration::from_millis;
-        assert_eq!(next_look(at(100), at(100)), at(100));
-        assert_eq!(next_look(at(100), at(110)), at(300), "ten of two hundred milliseconds");
-        assert_eq!(next_look(at(0), at(60_000)), at(1_200_000));
-    }
 
     #[tokio::test]
     async fn a_job_that_has_ended_is_looked_at_at_once() {

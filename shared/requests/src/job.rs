@@ -4,8 +4,8 @@
 //! from the plan or from the result fact that orders it. Both are immutable, so they may be kept. A plan is as long as its job
 //! is large: its batches are kept packed, and of large jobs fewer are kept.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
 use model::price::ListedPrice;
@@ -20,7 +20,7 @@ use crate::first::FirstAttempts;
 
 /// How many jobs are kept; a job beyond them is read again.
 const KEPT: usize = 64;
-/// How many batches all kept jobs have, unless one has more: 160 MB.
+/// How many batches all kept jobs have, unless one has more: 160 MB. Jobs in use come on top.
 const KEPT_BATCHES: usize = 2_000_000;
 
 /// A planned job.
@@ -78,16 +78,55 @@ impl Unknown {
 pub struct Jobs {
     store: Store,
     providers: Providers,
-    kept: Mutex<VecDeque<Arc<Job>>>,
-    /// Held by the one that reads a job: of many events of a job that nobody has met, one reads its plan.
-    reading: AsyncMutex<()>,
+    met: Mutex<Met>,
+}
+
+/// Jobs that need not be read again.
+#[derive(Default)]
+struct Met {
+    /// The one that was needed last comes last.
+    kept: VecDeque<Arc<Job>>,
+    /// Others may still be in use, and are not put into memory twice.
+    alive: BTreeMap<JobId, Weak<Job>>,
+    /// Held by the one that reads a job: of many events of a job that nobody has met, one at a time reads its plan.
+    turns: BTreeMap<JobId, Weak<AsyncMutex<()>>>,
+}
+
+impl Met {
+    fn find(&mut self, id: &JobId) -> Option<Arc<Job>> {
+        if let Some(place) = self.kept.iter().position(|job| job.spec.id == *id) {
+            let job = self.kept.remove(place)?;
+            self.kept.push_back(Arc::clone(&job));
+            return Some(job);
+        }
+        self.alive.get(id)?.upgrade()
+    }
+
+    fn keep(&mut self, job: &Arc<Job>) {
+        self.kept.retain(|other| other.spec.id != job.spec.id);
+        self.kept.push_back(Arc::clone(job));
+        let sizes: Vec<usize> = self.kept.iter().map(|job| job.first.len()).collect();
+        drop(self.kept.drain(..surplus(&sizes)));
+        self.alive.retain(|_, job| job.strong_count() > 0);
+        self.alive.insert(job.spec.id.clone(), Arc::downgrade(job));
+    }
+
+    fn turn(&mut self, id: &JobId) -> Arc<AsyncMutex<()>> {
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = self.turns.get(id).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        self.turns.insert(id.clone(), Arc::downgrade(&turn));
+        turn
+    }
 }
 
 impl Jobs {
     /// None yet.
     #[must_use]
     pub fn new(store: &Store, providers: Providers) -> Self {
-        Self { store: store.clone(), providers, kept: Mutex::default(), reading: AsyncMutex::default() }
+        Self { store: store.clone(), providers, met: Mutex::default() }
     }
 
     /// A job by its facts.
@@ -95,19 +134,25 @@ impl Jobs {
     /// # Errors
     /// When the store can't be read; the inner error when no plan stands behind the id.
     pub async fn get(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
-        if let Some(job) = self.find(id) {
-            runtime::trace::note_team(&job.team);
-            return Ok(Ok(job));
-        }
-        let _reading = self.reading.lock().await;
-        let read = match self.find(id) {
+        let met = self.met().find(id);
+        let read = match met {
             Some(job) => Ok(job),
-            None => self.read(id).await?,
+            None => self.read_in_turn(id).await?,
         };
         if let Ok(job) = &read {
             runtime::trace::note_team(&job.team);
         }
         Ok(read)
+    }
+
+    async fn read_in_turn(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
+        let turn = self.met().turn(id);
+        let _turn = turn.lock().await;
+        let met = self.met().find(id);
+        match met {
+            Some(job) => Ok(Ok(job)),
+            None => self.read(id).await,
+        }
     }
 
     async fn read(&self, id: &JobId) -> anyhow::Result<Result<Arc<Job>, Unknown>> {
@@ -118,17 +163,12 @@ impl Jobs {
             Ok(job) => Arc::new(job),
             Err(unknown) => return Ok(Err(unknown)),
         };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|other| other.spec.id != *id);
-        kept.push_back(Arc::clone(&job));
-        let sizes: Vec<usize> = kept.iter().map(|job| job.first.len()).collect();
-        drop(kept.drain(..surplus(&sizes)));
+        self.met().keep(&job);
         Ok(Ok(job))
     }
 
-    fn find(&self, id: &JobId) -> Option<Arc<Job>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|job| job.spec.id == *id).map(Arc::clone)
+    fn met(&self) -> MutexGuard<'_, Met> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn assemble(&self, fact: JobFact, plan: PlanFact) -> anyhow::Result<Result<Job, Unknown>> {

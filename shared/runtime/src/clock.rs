@@ -36,6 +36,16 @@ struct Inner {
     traces: Mutex<fastrand::Rng>,
 }
 
+/// So many times as long as a task took it rests, before it is done again.
+const REST: u32 = 19;
+
+/// How long to rest after a task that took so long and is done again and again, that it takes at most a twentieth of the time;
+/// and at most `longest`, however long it took.
+#[must_use]
+pub fn rest_after(took: Duration, longest: Duration) -> Duration {
+    took.saturating_mul(REST).min(longest)
+}
+
 /// Makes another seed of a seed.
 const TRACES: u64 = 0x7472_6163_6573;
 
@@ -150,6 +160,15 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_takes_long_is_not_done_often_but_it_is_done() {
+        let (at, longest) = (Duration::from_millis, Duration::from_secs(60));
+        assert_eq!(rest_after(at(0), longest), at(0));
+        assert_eq!(rest_after(at(10), longest), at(190), "ten of two hundred milliseconds");
+        assert_eq!(rest_after(longest, longest), longest);
+        assert_eq!(rest_after(Duration::MAX, longest), longest);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_seeded_clock_follows_the_paused_time_and_repeats_itself() {

@@ -65,7 +65,7 @@ pub mod store;
 pub mod trace;
 mod work_loop;
 
-pub use clock::Clock;
+pub use clock::{Clock, rest_after};
 pub use context::{Context, Reconcile};
 pub use cpu::run_blocking_section;
 pub use facts::load_facts;

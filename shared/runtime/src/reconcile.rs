@@ -15,6 +15,7 @@ use model::next::{Action, next_actions};
 use model::{BatchId, JobId, PlanOutcome, SubmissionStep, Team};
 use tokio::time::MissedTickBehavior;
 
+use crate::clock::rest_after;
 use crate::context::{Context, Reconcile};
 use crate::facts::load_listed;
 use crate::room::Room;
@@ -192,10 +193,6 @@ fn planned(job: &JobId, facts: &JobFacts) -> Option<Event> {
     Some(JobPlanned { job: job.clone(), outcome }.into())
 }
 
-/// After a round, so many times as long as it took, at least, none is made: one over hundreds of thousands of batches takes minutes, and
-/// every process makes them.
-const REST: u32 = 19;
-
 /// Rebuilds work as the context says, until the process stops. An error is logged, and the next round is made all the same.
 pub(crate) async fn keep_reconciling(context: Context) {
     if context.reconcile == Reconcile::Off {
@@ -212,7 +209,8 @@ pub(crate) async fn keep_reconciling(context: Context) {
         let began = context.clock.monotonic();
         round(&context, every).await;
         let took = context.clock.monotonic().saturating_sub(began);
-        wait = every.saturating_sub(took).max(took * REST);
+        // A round also waits where the stages are behind, so the rest is never longer than usual.
+        wait = every.saturating_sub(took).max(rest_after(took, every));
     }
 }
 

@@ -46,8 +46,10 @@ const JOB: &str = include_str!("job.json");
 const ID: &str = "bench";
 /// The provider's name in it.
 const PROVIDER: &str = "openai";
-/// How often it is looked whether the stage is at its end.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often it is asked whether the fact is there with which a stage ends.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+/// How often all facts are looked at where it takes more than one to tell. Each look lists the store.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// `bench`.
 pub(crate) async fn bench(command: BenchCommand) -> anyhow::Result<ExitCode> {
@@ -105,7 +107,8 @@ async fn split(input: &Path, out: &Path, spec: Option<&Path>, args: &BenchArgs) 
     let open = OpenJob { schema: SCHEMA, nonce, team: Team::shared(), spec: spec.clone(), opened_at };
     context.store.put_once(&keys::open(&spec.id), &open).await?;
     let room = Arc::new(splitter::Splitter::new(&context, &Folder::nowhere()?.named(PROVIDER))?);
-    run(&context, &spec, room, |status| status.batches_planned.is_some() || status.end.is_some()).await?;
+    let planned_or_refused = |status: &Status| status.batches_planned.is_some() || status.end.is_some();
+    run_until(&context, &spec, room, Some(&keys::plan(&spec.id)), planned_or_refused).await?;
     for batch in planned(&context, &spec.id).await? {
         stage.show(&batch.data.key, &format!("batch-{:05}.parquet", batch.id.number - 1))?;
     }
@@ -194,8 +197,8 @@ async fn run(
     run_until(context, spec, room, None, done).await
 }
 
-/// The same, where a stage is not at its end before there is this fact. A look at all facts lists the store, which was a
-/// tenth of what a merge took.
+/// The same, where a stage is not at its end before there is this fact. A look at all facts lists the store: made as often as
+/// that, they were a tenth of what a stage took.
 async fn run_until(
     context: &Context,
     spec: &JobSpec,
@@ -218,7 +221,7 @@ async fn run_until(
                     return anyhow::Ok(status);
                 }
             }
-            context.clock.sleep(LOOK_EVERY).await;
+            context.clock.sleep(if last.is_some() { ASK_EVERY } else { LOOK_EVERY }).await;
         }
     };
     let status = tokio::select! {

@@ -29,7 +29,13 @@ impl Cap {
     /// Whether it is a cap on this job's batches.
     #[must_use]
     pub fn covers(&self, job: &Standing) -> bool {
-        self.provider == job.provider && self.model.as_ref().is_none_or(|model| *model == job.model)
+        self.is_on(&job.provider, &job.model)
+    }
+
+    /// Whether it is a cap on batches of this account and model.
+    #[must_use]
+    pub fn is_on(&self, provider: &str, model: &str) -> bool {
+        self.provider == provider && self.model.as_deref().is_none_or(|of| of == model)
     }
 
     /// What all jobs hold of it.

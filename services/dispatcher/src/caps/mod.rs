@@ -115,13 +115,14 @@ impl Caps {
                 caps.push(cap);
             }
         }
+        let reader = tokio::sync::Mutex::new(Reader::new(&context.store, &caps));
         Self(Arc::new(Inner {
             caps,
             metrics,
             most: context.common.work_loop.max_running.max(1),
             state: Mutex::default(),
             changed: Notify::new(),
-            reader: tokio::sync::Mutex::new(Reader::new(&context.store)),
+            reader,
             context: context.clone(),
         }))
     }
@@ -133,8 +134,7 @@ impl Caps {
     pub(crate) async fn place(&self, job: &Job, batch: BatchId, out: &Outbox) -> Result<Option<Place>, Stopping> {
         let inner = &self.0;
         let (provider, model) = (job.spec.provider(), job.spec.provider_model());
-        let covers = |cap: &Cap| cap.provider == provider && cap.model.as_deref().is_none_or(|of| of == model);
-        if !inner.caps.iter().any(covers) {
+        if !inner.caps.iter().any(|cap| cap.is_on(provider, model)) {
             return Ok(None);
         }
         let granted = inner.ask(&job.spec.id, batch);

@@ -8,7 +8,9 @@
 //! and lists what is behind), and then follows each batch that is not done: is its result
 //! there, does that order another attempt, has that a log ([`super::chains`]). An attempt is only taken on after the result
 //! that orders it. So what was taken on before the reading began is in it, and what it misses was taken on while it was made.
-//! What is done is never read again, so a reading is as long as what is in flight, not as the job.
+//! Of what is done nothing is read again, so a reading is about as long as what is in flight, not as the job; the first of a process
+//! reads the results of all that is done. (A listing from a key on is short where the server begins there, as S3 does; a folder of
+//! this machine is walked through.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,7 @@ use runtime::Store;
 use runtime::store::Error;
 
 use super::chains::{Chains, Stage};
-use super::decide::Standing;
+use super::decide::{Cap, Standing};
 
 /// Jobs that are read at a time, and batches of each.
 const PARALLEL: usize = 16;
@@ -40,7 +42,7 @@ struct Planned {
 /// What is known of a job that has a plan. It only grows.
 #[derive(Debug, Clone)]
 struct Known {
-    /// None for a job that was refused or whose facts can't be read.
+    /// None for a job that was refused, that no cap covers, or whose facts can't be read.
     planned: Option<Planned>,
     cancelled: bool,
     chains: Chains,
@@ -83,12 +85,14 @@ impl Reading {
 #[derive(Debug)]
 pub(super) struct Reader {
     store: Store,
+    caps: Vec<Cap>,
     known: BTreeMap<JobId, Known>,
 }
 
 impl Reader {
-    pub(super) fn new(store: &Store) -> Self {
-        Self { store: store.clone(), known: BTreeMap::new() }
+    /// A reader of the jobs that these caps cover; others are of no interest.
+    pub(super) fn new(store: &Store, caps: &[Cap]) -> Self {
+        Self { store: store.clone(), caps: caps.to_vec(), known: BTreeMap::new() }
     }
 
     /// Reads all open jobs, and these.
@@ -101,13 +105,19 @@ impl Reader {
         let open = open.filter_map(|key| if let Key::Open(job) = key { Some(job) } else { None });
         let jobs: BTreeSet<JobId> = open.chain(also).collect();
         let mut before = std::mem::take(&mut self.known);
-        let begun: Vec<(JobId, Option<Known>)> = jobs
-            .into_iter()
-            .map(|job| {
-                let known = before.remove(&job);
-                (job, known)
-            })
-            .collect();
+        // What was read of each is kept, also where some could not be read.
+        let (mut begun, mut failed) = (Vec::with_capacity(jobs.len()), None);
+        // One plan at a time: they may be large.
+        for job in jobs {
+            let known = match before.remove(&job) {
+                Some(known) => Ok(Some(known)),
+                None => plan(&self.store, &self.caps, &job).await,
+            };
+            match known {
+                Ok(known) => begun.extend(known.map(|known| (job, known))),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
         let reads = begun.into_iter().map(|(job, mut known)| {
             let store = self.store.clone();
             async move {
@@ -115,12 +125,9 @@ impl Reader {
                 (job, known, read)
             }
         });
-        let reads: Vec<(JobId, Option<Known>, Result<(), Error>)> =
-            stream::iter(reads).buffered(PARALLEL).collect().await;
-        // What was read of each is kept, also where some could not be read.
-        let mut failed = None;
+        let reads: Vec<(JobId, Known, Result<(), Error>)> = stream::iter(reads).buffered(PARALLEL).collect().await;
         for (job, known, read) in reads {
-            self.known.extend(known.map(|known| (job, known)));
+            self.known.insert(job, known);
             failed = failed.or(read.err());
         }
         match failed {
@@ -130,22 +137,19 @@ impl Reader {
     }
 }
 
-/// Reads what is new of a job; it stays unknown as long as it has no plan.
-async fn update(store: &Store, job: &JobId, known: &mut Option<Known>) -> Result<(), Error> {
-    if known.is_none() {
-        *known = plan(store, job).await?;
+/// Reads what is new of a job.
+async fn update(store: &Store, job: &JobId, known: &mut Known) -> Result<(), Error> {
+    let Some(planned) = &known.planned else { return Ok(()) };
+    // Once all have begun none waits, cancelled or not.
+    if known.chains.begun() < planned.batches as u64 {
+        known.cancelled = known.cancelled || store.exists(&keys::cancel(job)).await?;
+        begin(store, job, planned.batches, &mut known.chains).await?;
     }
-    let Some(known) = known else { return Ok(()) };
-    if known.planned.is_none() {
-        return Ok(());
-    }
-    known.cancelled = known.cancelled || store.exists(&keys::cancel(job)).await?;
-    begin(store, job, &mut known.chains).await?;
     advance(store, job, &mut known.chains).await
 }
 
 /// Finds the batches that have begun.
-async fn begin(store: &Store, job: &JobId, chains: &mut Chains) -> Result<(), Error> {
+async fn begin(store: &Store, job: &JobId, batches: usize, chains: &mut Chains) -> Result<(), Error> {
     let (gaps, from) = chains.gaps(PARALLEL).unwrap_or_else(|| (Vec::new(), chains.first_missing()));
     let asked = gaps.into_iter().map(|number| {
         let (store, log) = (store.clone(), keys::submission(job, BatchId { number, attempt: 1 }, 1));
@@ -158,13 +162,15 @@ async fn begin(store: &Store, job: &JobId, chains: &mut Chains) -> Result<(), Er
         _ => None,
     });
     let there = asked.into_iter().filter(|(_, there)| *there).map(|(number, _)| number);
-    there.chain(listed).for_each(|number| chains.begin(number));
+    // No batch of ours lies beyond the plan; others are not counted.
+    let planned = there.chain(listed).filter(|number| *number as usize <= batches);
+    planned.for_each(|number| chains.begin(number));
     Ok(())
 }
 
 /// What a job's plan says; none as long as there is no plan.
-async fn plan(store: &Store, job: &JobId) -> Result<Option<Known>, Error> {
-    let planned = match planned(store, job).await {
+async fn plan(store: &Store, caps: &[Cap], job: &JobId) -> Result<Option<Known>, Error> {
+    let planned = match planned(store, caps, job).await {
         Err(error @ Error::Corrupt { .. }) => {
             tracing::warn!(%job, %error, "a job's facts can't be read: it counts for no cap");
             Some(None)
@@ -174,13 +180,14 @@ async fn plan(store: &Store, job: &JobId) -> Result<Option<Known>, Error> {
     Ok(planned.map(|planned| Known { planned, cancelled: false, chains: Chains::default() }))
 }
 
-/// None without a plan; the inner none for a job that was refused.
-async fn planned(store: &Store, job: &JobId) -> Result<Option<Option<Planned>>, Error> {
+/// None without a plan; the inner none for a job that was refused or that no cap covers.
+async fn planned(store: &Store, caps: &[Cap], job: &JobId) -> Result<Option<Option<Planned>>, Error> {
     let Some(plan) = store.get_json::<PlanFact>(&keys::plan(job)).await? else { return Ok(None) };
     let fact = store.get_json::<JobFact>(&keys::job(job)).await?;
     let (Some(fact), PlanOutcome::Planned { batches, .. }) = (fact, plan.outcome) else { return Ok(Some(None)) };
     let (provider, model) = (fact.spec.provider().to_owned(), fact.spec.provider_model().to_owned());
-    Ok(Some(Some(Planned { provider, model, batches: batches.len() })))
+    let is_covered = caps.iter().any(|cap| cap.is_on(&provider, &model));
+    Ok(Some(is_covered.then_some(Planned { provider, model, batches: batches.len() })))
 }
 
 /// Follows the batches that are not done to where they stand now.
@@ -222,10 +229,10 @@ async fn follow(store: &Store, job: &JobId, number: u32, mut stage: Stage) -> Re
                     Ok(None) => return Ok(stage),
                     Ok(Some(ResultFact { next: Some(_), .. })) => Stage::Ordered(attempt.saturating_add(1)),
                     Ok(Some(_)) => Stage::Done,
-                    // It is collected, whatever the fact says; and nobody can read in it that there is another attempt.
+                    // It is collected, whatever the fact says. Should it have ordered another attempt, that has a log one day.
                     Err(error @ Error::Corrupt { .. }) => {
                         tracing::warn!(%job, number, attempt, %error, "a result fact can't be read: it frees its place");
-                        Stage::Done
+                        Stage::Ordered(attempt.saturating_add(1))
                     }
                     Err(error) => return Err(error),
                 }

@@ -57,7 +57,7 @@ async fn collect(store: &Store, of: BatchId, again: bool) {
 fn reader(store: &Store, batches: usize) -> Reader {
     let planned = Planned { provider: "p".to_owned(), model: "m".to_owned(), batches };
     let known = Known { planned: Some(planned), cancelled: false, chains: Chains::default() };
-    Reader { known: [(job(), known)].into(), ..Reader::new(store) }
+    Reader { known: [(job(), known)].into(), ..Reader::new(store, &[]) }
 }
 
 /// What is held and what waits.
@@ -147,7 +147,7 @@ async fn jobs_that_are_not_planned_or_refused_or_unreadable_count_for_nothing() 
     {
         put(&store, key, body).await;
     }
-    let mut reader = Reader::new(&store);
+    let mut reader = Reader::new(&store, &[]);
     for _ in 0..2 {
         assert!(reader.read(BTreeSet::new()).await.unwrap().standings(&BTreeSet::new()).is_empty());
     }

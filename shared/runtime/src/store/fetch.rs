@@ -61,7 +61,7 @@ impl Store {
         };
         self.count_fetch(data);
         let opened = self.path(&data.key).and_then(|path| open_in_place(folder, &path, data, scratch));
-        self.counted("fetch", opened)
+        self.counted("fetch", opened).inspect(|_| self.count_read(data.bytes))
     }
 
     /// Whether [`Store::open_data`] gives what is still to be checked.
@@ -95,6 +95,7 @@ impl Store {
             return run_blocking_section(|| {
                 let file = open_in_place(folder, &path, data, scratch)?.check()?;
                 file.file().rewind().map_err(|error| unreadable(data, &error))?;
+                self.count_read(data.bytes);
                 Ok(file)
             });
         }
@@ -114,13 +115,13 @@ impl Store {
         }
         copy.check()?;
         file.file().rewind().map_err(failed)?;
+        self.count_read(data.bytes);
         Ok(file)
     }
 
     /// In a folder no part is asked for, but what it would be elsewhere is the better figure.
     fn count_fetch(&self, data: &DataRef) {
         self.count_requests(Request::Get, data.bytes.div_ceil(self.part_bytes as u64).max(1));
-        self.count_read(data.bytes);
     }
 
     /// Reads the parts of a large object side by side, and takes them in their order. Each answer tells the size of the
