@@ -44,6 +44,11 @@ def short(chance):
     return [words(chance, 12), words(chance, 22), category, f"{chance.randrange(100, 9999) / 100:.2f}"]
 
 
+def usual(chance):
+    """About 400 bytes, most of them in one cell, as in `gen.py`."""
+    return [*short(chance)[:1], words(chance, 340), "Everyday", "1.00"]
+
+
 def wide(chance):
     """100 columns."""
     return [*short(chance), *(words(chance, 8) for _ in range(95))]
@@ -60,7 +65,7 @@ def tiny(chance):
 
 
 # name: (a row's cells behind its number, rows in the repeated block)
-SHAPES = {"short": (short, 10_000), "wide": (wide, 2_000), "long": (long, 40), "tiny": (tiny, 10_000)}
+SHAPES = {"usual": (usual, 10_000), "short": (short, 10_000), "wide": (wide, 2_000), "long": (long, 40), "tiny": (tiny, 10_000)}
 
 
 def block(shape):
