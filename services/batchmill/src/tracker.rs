@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use model::keys::{self, Key};
 use model::price::{JobCost, Pricing};
 use model::{
@@ -19,8 +18,6 @@ use serde::Serialize;
 
 /// No longer than that it is not looked at a job, however long the list.
 const LONGEST_REST: Duration = Duration::from_secs(120);
-/// Facts that are read at a time.
-const PARALLEL_READS: usize = 16;
 
 /// Reads a job's facts again and again.
 pub(crate) struct Tracker {
@@ -116,20 +113,13 @@ impl Tracker {
                 _ => {}
             }
         }
-        let (store, job) = (&self.store, &self.job);
-        let results = results.into_iter().map(async |id| {
-            let result = store.get_json::<ResultFact>(&keys::result(job, id)).await?;
-            anyhow::Ok(result.map(|result| (id, result)))
-        });
-        let results: Vec<_> = stream::iter(results).buffered(PARALLEL_READS).try_collect().await?;
         logs.retain(|id, seq| self.logs.get(id).is_none_or(|(known, _)| known < seq));
-        let logs = logs.into_iter().map(async |(id, seq)| {
-            let entry = store.get_json::<SubmissionEntry>(&keys::submission(job, id, seq)).await?;
-            anyhow::Ok(entry.map(|entry| (id, (seq, entry.step))))
-        });
-        let logs: Vec<_> = stream::iter(logs).buffered(PARALLEL_READS).try_collect().await?;
-        self.results.extend(results.into_iter().flatten());
-        self.logs.extend(logs.into_iter().flatten());
+        let (store, job) = (&self.store, &self.job);
+        let results = store.get_each(results.into_iter().map(|id| (id, keys::result(job, id)))).await?;
+        let logs = logs.into_iter().map(|(id, seq)| ((id, seq), keys::submission(job, id, seq)));
+        let logs = store.get_each::<_, SubmissionEntry>(logs).await?;
+        self.results.extend(results.into_iter().filter_map(|(id, result)| Some((id, result?))));
+        self.logs.extend(logs.into_iter().filter_map(|((id, seq), entry)| Some((id, (seq, entry?.step)))));
         Ok(())
     }
 

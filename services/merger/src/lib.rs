@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use events::{Event, JobEnded, Topic};
-use futures::{StreamExt, TryStreamExt, stream};
 use model::facts::SCHEMA;
 use model::price::JobCost;
 use model::{
@@ -39,9 +38,6 @@ use tables::batch::Codec;
 pub use config::Config;
 use decide::Covered;
 use metrics::Metrics;
-
-/// Result facts that are read at a time.
-const PARALLEL_READS: usize = 16;
 
 /// The room.
 pub struct Merger {
@@ -151,12 +147,12 @@ impl Merger {
             self.remember(job, begun.into_iter(), planned, began);
             return Ok(None);
         }
-        let reads = attempts.into_iter().map(async |attempt| {
-            let key = keys::result(id, attempt);
-            let fact = store.get_json::<ResultFact>(&key).await?;
-            anyhow::Ok((attempt, fact.with_context(|| format!("{key} was listed and is gone"))?))
+        let facts = store.get_each(attempts.into_iter().map(|attempt| (attempt, keys::result(id, attempt)))).await?;
+        let facts = facts.into_iter().map(|(attempt, fact)| {
+            let gone = || format!("{} was listed and is gone", keys::result(id, attempt));
+            Ok((attempt, fact.with_context(gone)?))
         });
-        Ok(Some(stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await?))
+        facts.collect::<anyhow::Result<_>>().map(Some)
     }
 
     async fn put_end(&self, job: &JobFact, end: End) -> anyhow::Result<EndFact> {
@@ -236,10 +232,7 @@ impl Room for Merger {
                 self.look(&planned.job, out).await
             }
             Event::BatchCollected(collected) => {
-                if !collected.last {
-                    return Ok(Verdict::Done);
-                }
-                if self.is_waiting(&collected.job, collected.id.number) {
+                if !collected.last || self.is_waiting(&collected.job, collected.id.number) {
                     return Ok(Verdict::Done);
                 }
                 self.look(&collected.job, out).await

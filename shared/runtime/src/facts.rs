@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use model::facts::JobFacts;
 use model::keys::{self, Key};
-use model::{BatchId, JobId, ResultFact, SubmissionEntry, SubmissionStep};
+use model::{BatchId, JobId, ResultFact, SubmissionEntry};
+use serde::de::DeserializeOwned;
 
 use crate::store::{Error, Listed, Result, Store};
-
-/// Facts that are read at a time.
-const PARALLEL_READS: usize = 16;
 
 /// All facts of a job: which exist, and what the small ones say. Of each submission log the latest entry.
 ///
@@ -36,25 +33,26 @@ pub(crate) async fn load_listed(store: &Store, job: &JobId, listed: &[Listed]) -
             _ => {}
         }
     }
-    let submissions = latest.into_iter().map(async |(id, seq)| {
-        let entry: SubmissionEntry = required(store, &keys::submission(job, id, seq)).await?;
-        Ok::<(BatchId, (u32, SubmissionStep)), Error>((id, (seq, entry.step)))
-    });
-    let results = results.into_iter().map(async |id| {
-        let fact: ResultFact = required(store, &keys::result(job, id)).await?;
-        Ok::<(BatchId, ResultFact), Error>((id, fact))
-    });
+    let submissions = latest.into_iter().map(|(id, seq)| ((id, seq), keys::submission(job, id, seq)));
+    let results = results.into_iter().map(|id| (id, keys::result(job, id)));
     Ok(JobFacts {
         open: store.get_json(&keys::open(job)).await?,
         job: store.get_json(&keys::job(job)).await?,
         plan: store.get_json(&keys::plan(job)).await?,
-        submissions: stream::iter(submissions).buffer_unordered(PARALLEL_READS).try_collect().await?,
-        results: stream::iter(results).buffer_unordered(PARALLEL_READS).try_collect().await?,
+        submissions: required(store, submissions, |(id, seq), entry: SubmissionEntry| (id, (seq, entry.step))).await?,
+        results: required(store, results, |id, fact: ResultFact| (id, fact)).await?,
         cancelled: found.iter().any(|key| matches!(key, Key::Cancel(_))),
         end: store.get_json(&keys::end(job)).await?,
     })
 }
 
-async fn required<T: serde::de::DeserializeOwned>(store: &Store, key: &str) -> Result<T> {
-    store.get_json(key).await?.ok_or_else(|| Error::Missing { key: key.to_owned() })
+/// Facts that were listed, so each of them must be there.
+async fn required<K, T: DeserializeOwned, V>(
+    store: &Store,
+    wanted: impl Iterator<Item = (K, String)>,
+    of: impl Fn(K, T) -> (BatchId, V),
+) -> Result<BTreeMap<BatchId, V>> {
+    let read = store.get_each(wanted.map(|(name, key)| ((name, key.clone()), key))).await?;
+    let read = read.into_iter().map(|((name, key), fact)| Ok(of(name, fact.ok_or(Error::Missing { key })?)));
+    read.collect()
 }

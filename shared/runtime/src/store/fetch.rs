@@ -4,8 +4,9 @@
 //! it passes ([`Store::open_data`]) and must not be shown before that was checked.
 //!
 //! An object of a store in a folder of this machine is a file already: it is read through and used where it lies. Data objects
-//! are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open. Any other object is copied to scratch disk. A large one comes in parts, some of them on their way at a time, and is
-//! hashed in order as they come: memory is at most [`AHEAD`] parts.
+//! are never changed in place, and one that is removed or replaced meanwhile stays what it was for who has it open. Any other
+//! object is copied to scratch disk. A large one comes in parts, some of them on their way at a time, and is hashed in order as
+//! they come: memory is at most [`AHEAD`] parts.
 
 use std::fs::File;
 use std::io::{Seek, Write};

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -50,6 +50,9 @@ pub use upload::{ObjectWriter, Written};
 pub(crate) use lying::{Fate, Lying};
 pub(crate) use open::s3_bucket;
 pub(crate) use upload::PART_BYTES;
+
+/// Facts that are read at a time.
+const PARALLEL_READS: usize = 16;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,6 +215,19 @@ impl Store {
         let read = self.inner.get_range(&self.path(key)?, range).await.map_err(Error::reading(key));
         self.count_read(read.as_ref().map_or(0, |bytes| bytes.len() as u64));
         self.counted("get_range", read)
+    }
+
+    /// Facts by their keys, some at a time and in no order, each with what came with its key; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// Those of [`Store::get_json`], of the first that could not be read.
+    pub async fn get_each<K, T: DeserializeOwned>(
+        &self,
+        wanted: impl IntoIterator<Item = (K, String)>,
+    ) -> Result<Vec<(K, Option<T>)>> {
+        let reads = wanted.into_iter().map(async |(name, key)| Ok((name, self.get_json(&key).await?)));
+        stream::iter(reads).buffer_unordered(PARALLEL_READS).try_collect().await
     }
 
     /// A fact; `None` if there is none.
