@@ -32,5 +32,15 @@ pub(crate) fn merger(context: &Context) -> anyhow::Result<Arc<dyn Room>> {
 
 /// All four.
 pub(crate) fn all(context: &Context) -> anyhow::Result<Vec<Arc<dyn Room>>> {
-    Ok(vec![splitter(context)?, dispatcher(context)?, poller(context)?, merger(context)?])
+    all_with(context, &providers(context)?)
+}
+
+/// All four, with other providers than those of the settings.
+pub(crate) fn all_with(context: &Context, providers: &Providers) -> anyhow::Result<Vec<Arc<dyn Room>>> {
+    Ok(vec![
+        Arc::new(splitter::Splitter::new(context, providers)?),
+        Arc::new(dispatcher::Dispatcher::new(context, providers)?),
+        Arc::new(poller::Poller::new(context, providers)?),
+        merger(context)?,
+    ])
 }

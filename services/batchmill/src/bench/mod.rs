@@ -165,15 +165,19 @@ async fn merge(batches: &Path, results: &Path, out: &Path, args: &BenchArgs) -> 
 
 /// A context over the stage's folder, as `run` has one.
 fn context(stage: &Stage, args: &BenchArgs) -> anyhow::Result<Context> {
+    built(&on_disk(&stage.facts(), &stage.facts().join("scratch"))?, args)
+}
+
+/// The settings of one process over a store in a folder.
+fn on_disk(store: &Path, scratch: &Path) -> anyhow::Result<[(&'static str, String); 5]> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let over = [
+    Ok([
         ("kafka.brokers", String::new()),
-        ("store.uri", local_uri(path(&stage.facts())?)?),
-        ("scratch.dir", path(&stage.facts().join("scratch"))?.to_owned()),
+        ("store.uri", local_uri(path(store)?)?),
+        ("scratch.dir", path(scratch)?.to_owned()),
         ("locations.allow_file", "true".to_owned()),
         ("loop.max_running", processors.to_string()),
-    ];
-    built(&over, args)
+    ])
 }
 
 fn built(over: &[(&str, String)], args: &BenchArgs) -> anyhow::Result<Context> {

@@ -73,25 +73,26 @@ impl Folder {
         Some(id)
     }
 
-    fn ended(&self, id: &str) -> ProviderBatch {
-        ProviderBatch {
-            id: id.to_owned(),
-            status: BatchStatus::Completed,
-            raw_status: "completed".to_owned(),
-            input_file: None,
-            metadata: BTreeMap::new(),
-            created_at: 0,
-            output_file: Some(id.to_owned()),
-            error_file: None,
-            errors: Vec::new(),
-            progress: None,
-            usage: None,
-            expires_at: None,
-        }
-    }
-
     fn result_file(&self, id: &str) -> PathBuf {
         self.results.join(format!("{id}.jsonl"))
+    }
+}
+
+/// A batch that has ended, as is its file of answers called.
+pub(super) fn ended(id: &str) -> ProviderBatch {
+    ProviderBatch {
+        id: id.to_owned(),
+        status: BatchStatus::Completed,
+        raw_status: "completed".to_owned(),
+        input_file: None,
+        metadata: BTreeMap::new(),
+        created_at: 0,
+        output_file: Some(id.to_owned()),
+        error_file: None,
+        errors: Vec::new(),
+        progress: None,
+        usage: None,
+        expires_at: None,
     }
 }
 
@@ -152,19 +153,19 @@ impl Provider for Folder {
     }
 
     async fn list_batches(&self, _after: Option<&str>) -> Result<Page, Error> {
-        Ok(Page { batches: self.batches.iter().map(|batch| self.ended(&batch_name(batch))).collect(), next: None })
+        Ok(Page { batches: self.batches.iter().map(|batch| ended(&batch_name(batch))).collect(), next: None })
     }
 
     async fn create(&self, file_id: &str, _metadata: &BTreeMap<String, String>) -> CreateOutcome {
-        CreateOutcome::Accepted(Box::new(self.ended(file_id)))
+        CreateOutcome::Accepted(Box::new(ended(file_id)))
     }
 
     async fn get(&self, id: &str) -> Result<ProviderBatch, Error> {
-        Ok(self.ended(id))
+        Ok(ended(id))
     }
 
     async fn cancel(&self, id: &str) -> Result<ProviderBatch, Error> {
-        Ok(self.ended(id))
+        Ok(ended(id))
     }
 
     async fn file_bytes(&self, id: &str) -> Result<Option<u64>, Error> {

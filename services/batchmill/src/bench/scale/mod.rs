@@ -20,11 +20,12 @@ use anyhow::Context as _;
 use events::{Event, JobSubmitted};
 use model::{JobSpec, Team};
 use providers::{Provider, Providers};
-use runtime::{Context, Outbox, Room};
+use runtime::{Context, Outbox};
 use serde_json::{Map, Value, json};
 
 use super::process::{self, Stretch};
-use super::{PROVIDER, local_uri, path};
+use super::{PROVIDER, local_uri, on_disk, path};
+use crate::rooms::all_with;
 use provider::Instant;
 use report::Metrics;
 
@@ -52,15 +53,8 @@ pub(super) struct Scale<'a> {
 
 impl Scale<'_> {
     /// The settings that it needs.
-    pub(super) fn settings(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(vec![
-            ("kafka.brokers", String::new()),
-            ("store.uri", local_uri(path(&self.folder.join("store"))?)?),
-            ("scratch.dir", path(&self.folder.join("scratch"))?.to_owned()),
-            ("locations.allow_file", "true".to_owned()),
-            ("loop.max_running", processors.to_string()),
-        ])
+    pub(super) fn settings(&self) -> anyhow::Result<[(&'static str, String); 5]> {
+        on_disk(&self.folder.join("store"), &self.folder.join("scratch"))
     }
 
     /// Makes the folder, which must hold nothing.
@@ -95,12 +89,7 @@ impl Scale<'_> {
         let job = spec.id.clone();
         let providers =
             Providers::of_map([(PROVIDER.to_owned(), Arc::new(Instant::new()?) as Arc<dyn Provider>)].into());
-        let rooms: Vec<Arc<dyn Room>> = vec![
-            Arc::new(splitter::Splitter::new(context, &providers)?),
-            Arc::new(dispatcher::Dispatcher::new(context, &providers)?),
-            Arc::new(poller::Poller::new(context, &providers)?),
-            Arc::new(merger::Merger::new(context)?),
-        ];
+        let rooms = all_with(context, &providers)?;
         let whole = Stretch::begin(&context.clock);
         let mut running = tokio::spawn(runtime::run_rooms(context.clone(), rooms));
         let work = async {

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use model::spec::Request;
 use providers::{
-    Answer, BadLine, BatchStatus, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error,
-    Limits, Page, PollSchedule, Provider, ProviderBatch, ProviderSettings, UploadedFile,
+    Answer, BadLine, ByteStream, Class, CreateOutcome, Deleted, Download, Encode, EncodeError, Error, Limits, Page,
+    PollSchedule, Provider, ProviderBatch, ProviderSettings, UploadedFile,
 };
 
 use super::input::MARK;
@@ -182,21 +182,9 @@ impl Known {
     }
 }
 
+/// A batch goes by the name of its upload, and so does its result file.
 fn ended(id: &str) -> ProviderBatch {
-    ProviderBatch {
-        id: id.to_owned(),
-        status: BatchStatus::Completed,
-        raw_status: "completed".to_owned(),
-        input_file: Some(id.to_owned()),
-        metadata: BTreeMap::new(),
-        created_at: 0,
-        output_file: Some(id.to_owned()),
-        error_file: None,
-        errors: Vec::new(),
-        progress: None,
-        usage: None,
-        expires_at: None,
-    }
+    ProviderBatch { input_file: Some(id.to_owned()), ..crate::bench::provider::ended(id) }
 }
 
 #[async_trait]
