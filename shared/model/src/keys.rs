@@ -69,7 +69,7 @@ pub fn submissions_folder(job: &JobId) -> String {
 /// What comes right before the logs of this batch and of those with higher numbers, and behind all others.
 #[must_use]
 pub fn submissions_from(job: &JobId, number: u32) -> String {
-    format!("{JOBS}{job}/3-submissions/{number:08}")
+    format!("{}{number:08}", submissions_folder(job))
 }
 
 /// The folder of one batch attempt's submission log.
@@ -93,7 +93,7 @@ pub fn results_folder(job: &JobId) -> String {
 /// What comes right before the results of this batch and of those with higher numbers, and behind all others.
 #[must_use]
 pub fn results_from(job: &JobId, number: u32) -> String {
-    format!("{JOBS}{job}/4-results/{number:08}")
+    format!("{}{number:08}", results_folder(job))
 }
 
 /// One result data object.

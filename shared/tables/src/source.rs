@@ -263,6 +263,7 @@ impl ChunkReader for Window {
     }
 }
 
-fn unreadable(error: &io::Error) -> Error {
+/// The error of a data object that the operating system does not read.
+pub(crate) fn unreadable(error: &io::Error) -> Error {
     Error::data(format!("the data object can't be read: {error}"))
 }

@@ -236,7 +236,7 @@ impl Inner {
     }
 
     /// `before` are our own places from before the reading: it may have passed their logs already.
-    fn grant(self: &Arc<Self>, reading: &Reading, before: BTreeSet<Attempt>) -> usize {
+    fn grant(self: &Arc<Self>, reading: &Reading<'_>, before: BTreeSet<Attempt>) -> usize {
         let mut state = self.lock();
         state.prune();
         let mut ours = before;

@@ -65,12 +65,12 @@ impl Known {
 }
 
 /// What was read of all open jobs.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    jobs: BTreeMap<JobId, Known>,
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    jobs: &'a BTreeMap<JobId, Known>,
 }
 
-impl Reading {
+impl Reading<'_> {
     /// How the jobs stand, with what this process has let in itself and the reading may not have seen.
     pub(super) fn standings(&self, ours: &BTreeSet<Attempt>) -> BTreeMap<JobId, Standing> {
         let standing = |(job, known): (&JobId, &Known)| {
@@ -99,7 +99,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the store can't be read: part of the facts is no count.
-    pub(super) async fn read(&mut self, also: BTreeSet<JobId>) -> Result<Reading, Error> {
+    pub(super) async fn read(&mut self, also: BTreeSet<JobId>) -> Result<Reading<'_>, Error> {
         let open = self.store.list(keys::OPEN).await?;
         let open = open.iter().filter_map(|object| keys::parse(&object.key));
         let open = open.filter_map(|key| if let Key::Open(job) = key { Some(job) } else { None });
@@ -132,7 +132,7 @@ impl Reader {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(Reading { jobs: self.known.clone() }),
+            None => Ok(Reading { jobs: &self.known }),
         }
     }
 }

@@ -18,6 +18,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::{Codec, size};
 use crate::parquet_in::{Footer, FooterReader, guarded};
+use crate::source::unreadable;
 use crate::{Caps, Error};
 
 /// The most uncompressed bytes of a row group; one row alone may be larger.
@@ -148,7 +149,7 @@ pub(crate) fn read_group(
     group: usize,
     roots: Option<&[usize]>,
 ) -> Result<RecordBatch, Error> {
-    let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
+    let file = file.try_clone().map_err(|error| unreadable(&error))?;
     read_selected(file, &footer.arrow, group, roots, None)
 }
 
@@ -160,7 +161,7 @@ pub(crate) fn group_reader(
     roots: Option<&[usize]>,
     rows: usize,
 ) -> Result<ParquetRecordBatchReader, Error> {
-    let file = file.try_clone().map_err(|error| Error::data(format!("the data object can't be read: {error}")))?;
+    let file = file.try_clone().map_err(|error| unreadable(&error))?;
     Ok(guarded(|| rows_reader(file, &footer.arrow, group, roots, (None, rows)))?)
 }
 
